@@ -1,0 +1,1 @@
+//! Names documented for peers.

@@ -1,0 +1,3 @@
+//! Automation for maintainers.
+
+fn main() {}
