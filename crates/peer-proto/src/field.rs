@@ -1,0 +1,307 @@
+//! The header section: field lines, looked up by the names this protocol knows (RFC 9110 §5).
+
+use crate::{HeadError, limits::FIELD_LINES_MAX};
+
+macro_rules! field_names {
+    ($($variant:ident = $text:literal,)*) => {
+        /// A field name that some part of the protocol reads. Every other field is skipped.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum FieldName {
+            $(#[doc = concat!("`", $text, "`")] $variant,)*
+        }
+
+        impl FieldName {
+            /// The name as it is written on the wire.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// The known name spelled by `name`, in any case; `None` for every other.
+            #[must_use]
+            pub fn parse(name: &[u8]) -> Option<Self> {
+                // The length tells most names apart, so at most a few comparisons are made.
+                $(if name.len() == $text.len() && name.eq_ignore_ascii_case($text.as_bytes()) {
+                    return Some(Self::$variant);
+                })*
+                None
+            }
+        }
+    };
+}
+
+field_names! {
+    AcceptRanges = "Accept-Ranges",
+    AccessControlRequestHeaders = "Access-Control-Request-Headers",
+    AccessControlRequestMethod = "Access-Control-Request-Method",
+    Authorization = "Authorization",
+    Connection = "Connection",
+    ContentEncoding = "Content-Encoding",
+    ContentLength = "Content-Length",
+    ContentRange = "Content-Range",
+    ContentType = "Content-Type",
+    Date = "Date",
+    ETag = "ETag",
+    Expect = "Expect",
+    Host = "Host",
+    IfMatch = "If-Match",
+    IfModifiedSince = "If-Modified-Since",
+    IfNoneMatch = "If-None-Match",
+    IfRange = "If-Range",
+    IfUnmodifiedSince = "If-Unmodified-Since",
+    LastModified = "Last-Modified",
+    Origin = "Origin",
+    Range = "Range",
+    RetryAfter = "Retry-After",
+    TransferEncoding = "Transfer-Encoding",
+}
+
+/// Where one known field's value stands in its head.
+#[derive(Clone, Copy, Debug)]
+struct FieldLine {
+    name: FieldName,
+    start: u16,
+    len: u16,
+}
+
+/// The known field lines of a parsed head, as places in its bytes.
+///
+/// Places instead of slices: the head stays in its connection's buffer until the request is
+/// answered, so nothing is copied and nothing borrows.
+#[derive(Clone, Debug)]
+pub struct FieldLines {
+    lines: [FieldLine; FIELD_LINES_MAX],
+    len: u8,
+    present: u32,
+}
+
+impl FieldLines {
+    pub(crate) const fn new() -> Self {
+        let line = FieldLine {
+            name: FieldName::AcceptRanges,
+            start: 0,
+            len: 0,
+        };
+        Self {
+            lines: [line; FIELD_LINES_MAX],
+            len: 0,
+            present: 0,
+        }
+    }
+
+    /// Parses the header section that starts at `head[at..]`, to its empty line. Returns the lines
+    /// and the length of the whole head; `None` while the empty line has not come.
+    ///
+    /// The grammar is httparse's with every leniency off; it still takes a bare LF for a line
+    /// end, so the CR before each line's LF is checked here.
+    pub(crate) fn parse(head: &[u8], at: usize) -> Result<Option<(Self, usize)>, HeadError> {
+        let section = &head[at..];
+        let mut raw = [httparse::EMPTY_HEADER; FIELD_LINES_MAX];
+        let (used, fields) = match httparse::parse_headers(section, &mut raw) {
+            Ok(httparse::Status::Complete(parsed)) => parsed,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields),
+            Err(httparse::Error::NewLine) => return Err(HeadError::LineEnd),
+            Err(_) => return Err(HeadError::FieldLine),
+        };
+        let place = |part: &[u8]| (part.as_ptr() as usize).wrapping_sub(section.as_ptr() as usize);
+        let ends_in_crlf = |line_end: usize| section[..line_end].ends_with(b"\r\n");
+        let mut lines = Self::new();
+        for (index, field) in fields.iter().enumerate() {
+            if index > 0 && !ends_in_crlf(place(field.name.as_bytes())) {
+                return Err(HeadError::LineEnd);
+            }
+            let Some(name) = FieldName::parse(field.name.as_bytes()) else {
+                continue;
+            };
+            let start = if field.value.is_empty() {
+                0
+            } else {
+                at + place(field.value)
+            };
+            // A head is at most 16 KiB, so its places fit.
+            let (Ok(start), Ok(len)) = (u16::try_from(start), u16::try_from(field.value.len()))
+            else {
+                return Err(HeadError::TooLong);
+            };
+            lines.lines[usize::from(lines.len)] = FieldLine { name, start, len };
+            lines.len += 1;
+            lines.present |= 1 << name as u8;
+        }
+        let last_line_end = used.saturating_sub(2);
+        if !ends_in_crlf(used) || (!fields.is_empty() && !ends_in_crlf(last_line_end)) {
+            return Err(HeadError::LineEnd);
+        }
+        Ok(Some((lines, at + used)))
+    }
+
+    /// The lines as fields of `head`, the bytes they were parsed from.
+    #[must_use]
+    pub fn of<'a>(&'a self, head: &'a [u8]) -> Fields<'a> {
+        Fields { head, lines: self }
+    }
+}
+
+/// Field lines with their values.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'a> {
+    head: &'a [u8],
+    lines: &'a FieldLines,
+}
+
+/// A field that may be given once was given more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} is repeated", .0.as_str())]
+pub struct Repeated(pub FieldName);
+
+impl<'a> Fields<'a> {
+    /// Whether at least one line has this name.
+    #[must_use]
+    pub const fn has(&self, name: FieldName) -> bool {
+        self.lines.present & (1 << name as u8) != 0
+    }
+
+    /// The values of all lines with this name, in order, without surrounding white space.
+    pub fn all(&self, name: FieldName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let head = self.head;
+        let count = if self.has(name) {
+            usize::from(self.lines.len)
+        } else {
+            0
+        };
+        self.lines.lines[..count]
+            .iter()
+            .filter(move |line| line.name == name)
+            .map(move |line| {
+                &head[usize::from(line.start)..usize::from(line.start) + usize::from(line.len)]
+            })
+    }
+
+    /// The value of a field defined as a single one.
+    ///
+    /// # Errors
+    /// [`Repeated`] when several lines have the name: the values of a singleton field cannot be
+    /// combined (RFC 9110 §5.3).
+    pub fn single(&self, name: FieldName) -> Result<Option<&'a [u8]>, Repeated> {
+        let mut values = self.all(name);
+        match (values.next(), values.next()) {
+            (value, None) => Ok(value),
+            (_, Some(_)) => Err(Repeated(name)),
+        }
+    }
+
+    /// The members of a list-based field over all its lines (RFC 9110 §5.6.1); empty members are
+    /// skipped. For lists of tokens: a comma inside a quoted string would split it.
+    pub fn members(&self, name: FieldName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.all(name)
+            .flat_map(|value| value.split(|&byte| byte == b','))
+            .map(crate::text::trim)
+            .filter(|member| !member.is_empty())
+    }
+
+    /// Whether a list of tokens has this member, in any case.
+    #[must_use]
+    pub fn has_member(&self, name: FieldName, token: &str) -> bool {
+        self.members(name)
+            .any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+    }
+}
+
+/// Whether `value` may be written as a field value: visible ASCII and obs-text with inner SP and
+/// HTAB, no white space at its ends, not empty.
+#[must_use]
+pub fn is_field_value(value: &[u8]) -> bool {
+    !value.is_empty()
+        && crate::text::trim(value).len() == value.len()
+        && value.iter().all(|&byte| crate::text::is_field_byte(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(section: &str) -> Result<Option<(FieldLines, usize)>, HeadError> {
+        FieldLines::parse(section.as_bytes(), 0)
+    }
+
+    #[test]
+    fn every_name_parses_to_itself_in_any_case() {
+        for name in [
+            FieldName::AcceptRanges,
+            FieldName::ETag,
+            FieldName::TransferEncoding,
+        ] {
+            for text in [name.as_str().to_lowercase(), name.as_str().to_uppercase()] {
+                assert_eq!(FieldName::parse(text.as_bytes()), Some(name));
+            }
+        }
+        assert_eq!(FieldName::parse(b"Etags"), None);
+        assert_eq!(FieldName::parse(b""), None);
+    }
+
+    #[test]
+    fn lookup() {
+        let text = "host: a\r\nX: 1\r\nConnection: close , ,keep-alive\r\nconnection:TE\r\nRange:\r\n\r\nrest";
+        let (lines, used) = parse(text).unwrap().unwrap();
+        assert_eq!(&text[used..], "rest");
+        let fields = lines.of(text.as_bytes());
+        assert_eq!(fields.single(FieldName::Host), Ok(Some(&b"a"[..])));
+        assert_eq!(fields.single(FieldName::Range), Ok(Some(&b""[..])));
+        assert_eq!(fields.single(FieldName::ETag), Ok(None));
+        assert_eq!(
+            fields.single(FieldName::Connection),
+            Err(Repeated(FieldName::Connection))
+        );
+        let members: Vec<_> = fields.members(FieldName::Connection).collect();
+        assert_eq!(members, [&b"close"[..], b"keep-alive", b"TE"]);
+        assert!(fields.has_member(FieldName::Connection, "te"));
+    }
+
+    #[test]
+    fn strict() {
+        for (text, expected) in [
+            ("A: b\n\r\n", HeadError::LineEnd),
+            ("A: b\r\n\n", HeadError::LineEnd),
+            ("A: b\r\nC: d\n\r\n", HeadError::LineEnd),
+            ("A: b\nC: d\r\n\r\n", HeadError::LineEnd),
+            ("\n", HeadError::LineEnd),
+            ("A : b\r\n\r\n", HeadError::FieldLine),
+            (" A: b\r\n\r\n", HeadError::FieldLine),
+            ("A: b\r\n c\r\n\r\n", HeadError::FieldLine),
+            ("A\r\n\r\n", HeadError::FieldLine),
+            (": b\r\n\r\n", HeadError::FieldLine),
+            ("A: b\0\r\n\r\n", HeadError::FieldLine),
+            ("A: b\x7f\r\n\r\n", HeadError::FieldLine),
+        ] {
+            assert_eq!(
+                parse(text).map(|done| done.is_some()),
+                Err(expected),
+                "{text:?}"
+            );
+        }
+        assert!(parse("A: b\rc\r\n\r\n").is_err());
+        assert!(parse("A: b\r\n").unwrap().is_none());
+    }
+
+    #[test]
+    fn sixty_four_lines_and_no_more() {
+        let lines = |count: usize| "A: b\r\n".repeat(count) + "\r\n";
+        assert!(parse(&lines(64)).unwrap().is_some());
+        assert_eq!(parse(&lines(65)).map(|_| ()), Err(HeadError::TooManyFields));
+    }
+
+    #[test]
+    fn values_fit_to_be_written() {
+        for (value, fit) in [
+            ("audio/mpeg", true),
+            ("a b", true),
+            ("", false),
+            (" a", false),
+            ("a\r\nb", false),
+            ("a\0", false),
+        ] {
+            assert_eq!(is_field_value(value.as_bytes()), fit, "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The request-target and the handle in it (RFC 9112 §3.2, RFC 3986).
+//!
+//! A handle is opaque. Dot segments are never resolved, an encoded slash is a slash, and what does
+//! not decode to UTF-8 names nothing.
+
+/// First path segment of every target that can name a handle.
+const SEGMENT: &[u8] = b"track";
+
+/// What a request-target names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// `/track/{handle}`: the handle, decoded.
+    Handle(String),
+    /// A valid target that names no handle: another path, or one that is not UTF-8.
+    Other,
+}
+
+/// Why a request-target cannot be answered with 404.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// Bytes that RFC 3986 forbids, a `%` without two hexadecimal digits, or another form than
+    /// origin-form and absolute-form: status 400.
+    #[error("malformed request-target")]
+    Malformed,
+    /// Absolute-form with a scheme other than `http`: status 421 (RFC 9110 §7.4).
+    #[error("request-target of another scheme")]
+    Scheme,
+}
+
+impl Target {
+    /// Parses a request-target in origin-form or absolute-form. The query, if any, is checked and
+    /// left out.
+    ///
+    /// # Errors
+    /// [`TargetError`], for what is no such target.
+    pub fn parse(target: &[u8]) -> Result<Self, TargetError> {
+        let path_and_query = match target.first() {
+            Some(b'/') => target,
+            _ => Self::after_authority(target)?,
+        };
+        let (path, query) = match path_and_query.iter().position(|&byte| byte == b'?') {
+            Some(mark) => (&path_and_query[..mark], &path_and_query[mark + 1..]),
+            None => (path_and_query, &[][..]),
+        };
+        if !is_encoded(path, b"/") || !is_encoded(query, b"/?") {
+            return Err(TargetError::Malformed);
+        }
+        // An absolute-form without a path names the root.
+        let Some(rest) = path.strip_prefix(b"/") else {
+            return Ok(Self::Other);
+        };
+        let Some(slash) = rest.iter().position(|&byte| byte == b'/') else {
+            return Ok(Self::Other);
+        };
+        if !decode(&rest[..slash]).eq(SEGMENT.iter().copied()) {
+            return Ok(Self::Other);
+        }
+        let encoded = &rest[slash + 1..];
+        let mut handle = Vec::with_capacity(encoded.len());
+        handle.extend(decode(encoded));
+        Ok(String::from_utf8(handle).map_or(Self::Other, Self::Handle))
+    }
+
+    /// The path and query of an absolute-form.
+    fn after_authority(target: &[u8]) -> Result<&[u8], TargetError> {
+        let colon = target
+            .iter()
+            .position(|&byte| byte == b':')
+            .ok_or(TargetError::Malformed)?;
+        let (scheme, rest) = (&target[..colon], &target[colon + 1..]);
+        let is_scheme = scheme.first().is_some_and(u8::is_ascii_alphabetic)
+            && scheme
+                .iter()
+                .all(|&b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+        let rest = rest
+            .strip_prefix(b"//")
+            .filter(|_| is_scheme)
+            .ok_or(TargetError::Malformed)?;
+        if !scheme.eq_ignore_ascii_case(b"http") {
+            return Err(TargetError::Scheme);
+        }
+        let end = rest
+            .iter()
+            .position(|&b| matches!(b, b'/' | b'?'))
+            .unwrap_or(rest.len());
+        let authority = &rest[..end];
+        if authority.is_empty() || authority[0] == b':' || !is_host(authority) {
+            return Err(TargetError::Malformed);
+        }
+        Ok(&rest[end..])
+    }
+}
+
+/// Whether `value` is a valid `Host` field value: `uri-host [":" port]`, or empty
+/// (RFC 9110 §7.2). User information is not part of it.
+#[must_use]
+pub fn is_host(value: &[u8]) -> bool {
+    let (host, port) = match value {
+        [b'[', rest @ ..] => {
+            let Some(end) = rest.iter().position(|&byte| byte == b']') else {
+                return false;
+            };
+            let literal = &rest[..end];
+            let is_literal = !literal.is_empty()
+                && literal.iter().all(|&b| {
+                    b.is_ascii_alphanumeric()
+                        || is_unreserved(b)
+                        || is_sub_delim(b)
+                        || b == b':'
+                        || b == b'%'
+                });
+            if !is_literal {
+                return false;
+            }
+            (&[][..], &rest[end + 1..])
+        }
+        _ => match value.iter().position(|&byte| byte == b':') {
+            Some(colon) => (&value[..colon], &value[colon..]),
+            None => (value, &[][..]),
+        },
+    };
+    let is_port = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    is_port && is_reg_name(host)
+}
+
+fn is_reg_name(host: &[u8]) -> bool {
+    well_escaped(host)
+        && host
+            .iter()
+            .all(|&b| is_unreserved(b) || is_sub_delim(b) || b == b'%')
+}
+
+/// Appends `/track/` and the handle as one path segment: everything but the unreserved characters
+/// of RFC 3986 is percent-encoded.
+pub fn write_target(out: &mut Vec<u8>, handle: &str) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    out.push(b'/');
+    out.extend_from_slice(SEGMENT);
+    out.push(b'/');
+    for &byte in handle.as_bytes() {
+        if is_unreserved(byte) {
+            out.push(byte);
+        } else {
+            out.extend([
+                b'%',
+                HEX[usize::from(byte >> 4)],
+                HEX[usize::from(byte & 15)],
+            ]);
+        }
+    }
+}
+
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+const fn is_sub_delim(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+    )
+}
+
+/// Whether every byte is a `pchar` of RFC 3986 or one of `more`, and every `%` is an escape.
+fn is_encoded(bytes: &[u8], more: &[u8]) -> bool {
+    bytes.iter().all(|&b| {
+        is_unreserved(b) || is_sub_delim(b) || matches!(b, b':' | b'@' | b'%') || more.contains(&b)
+    }) && well_escaped(bytes)
+}
+
+fn well_escaped(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|&byte| byte == b'%') {
+        match &rest[at + 1..] {
+            [high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                rest = after;
+            }
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// The bytes that valid percent-encoding stands for.
+fn decode(bytes: &[u8]) -> impl Iterator<Item = u8> + '_ {
+    let mut rest = bytes;
+    std::iter::from_fn(move || match rest {
+        [b'%', high, low, after @ ..] => {
+            rest = after;
+            Some((hex(*high) << 4) | hex(*low))
+        }
+        [byte, after @ ..] => {
+            rest = after;
+            Some(*byte)
+        }
+        [] => None,
+    })
+}
+
+const fn hex(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'a'..=b'f' => digit - b'a' + 10,
+        b'A'..=b'F' => digit - b'A' + 10,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets() {
+        let handle = |text: &str| Ok(Target::Handle(text.to_owned()));
+        for (target, expected) in [
+            ("/track/a", handle("a")),
+            ("/track/", handle("")),
+            ("/track/a/b", handle("a/b")),
+            ("/track/a%2Fb", handle("a/b")),
+            ("/track/a%2fb?x=y", handle("a/b")),
+            ("/track/../a", handle("../a")),
+            ("/track/%2e%2E/a", handle("../a")),
+            ("/track/./a", handle("./a")),
+            ("/track//a", handle("/a")),
+            ("/track/%C3%A9", handle("é")),
+            ("/track/%00", handle("\0")),
+            ("/track/a+b", handle("a+b")),
+            ("/%74rack/a", handle("a")),
+            ("/track/a?", handle("a")),
+            ("/track/a?x?y/z", handle("a")),
+            ("http://host/track/a", handle("a")),
+            ("HTTP://[::1]:80/track/a?q", handle("a")),
+            ("/track/%FF", Ok(Target::Other)),
+            ("/track/%C3", Ok(Target::Other)),
+            ("/track", Ok(Target::Other)),
+            ("/track%2Fa", Ok(Target::Other)),
+            ("/Track/a", Ok(Target::Other)),
+            ("//track/a", Ok(Target::Other)),
+            ("/a/../track/a", Ok(Target::Other)),
+            ("/", Ok(Target::Other)),
+            ("http://host", Ok(Target::Other)),
+            ("http://host?q", Ok(Target::Other)),
+            ("/track/%", Err(TargetError::Malformed)),
+            ("/track/%4", Err(TargetError::Malformed)),
+            ("/track/%4g", Err(TargetError::Malformed)),
+            ("/track/%%41", Err(TargetError::Malformed)),
+            ("/other/%zz", Err(TargetError::Malformed)),
+            ("/track/a?%zz", Err(TargetError::Malformed)),
+            ("/track/a#b", Err(TargetError::Malformed)),
+            ("/track/a\"b", Err(TargetError::Malformed)),
+            ("/track/a[b", Err(TargetError::Malformed)),
+            ("/track/a\\b", Err(TargetError::Malformed)),
+            ("/track/é", Err(TargetError::Malformed)),
+            ("", Err(TargetError::Malformed)),
+            ("*", Err(TargetError::Malformed)),
+            ("host:80", Err(TargetError::Malformed)),
+            ("track/a", Err(TargetError::Malformed)),
+            ("http:/track/a", Err(TargetError::Malformed)),
+            ("http:///track/a", Err(TargetError::Malformed)),
+            ("http://:80/track/a", Err(TargetError::Malformed)),
+            ("http://me@host/track/a", Err(TargetError::Malformed)),
+            ("https://host/track/a", Err(TargetError::Scheme)),
+        ] {
+            assert_eq!(Target::parse(target.as_bytes()), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        for host in [
+            "",
+            "a",
+            "a:80",
+            "a:",
+            "127.0.0.1:8080",
+            "[::1]",
+            "[::1]:80",
+            "a-b.c_d~",
+            "%41",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "a b", "a:b", "a:80:80", "[::1", "[]", "[::1]a", "me@a", "a/b", "a,b:", "é", "%4",
+            "a?b", "a#b", "[a]:x",
+        ] {
+            let comma_is_sub_delim = host == "a,b:";
+            assert_eq!(is_host(host.as_bytes()), comma_is_sub_delim, "{host}");
+        }
+    }
+
+    #[test]
+    fn every_handle_comes_back() {
+        for handle in ["", "a", "a/b", "../..", "é ü", "%41", "a?b#c", "\0\n", "🎵"] {
+            let mut target = Vec::new();
+            write_target(&mut target, handle);
+            assert_eq!(
+                Target::parse(&target),
+                Ok(Target::Handle(handle.to_owned()))
+            );
+        }
+        let mut target = Vec::new();
+        write_target(&mut target, "Az09-_.~ /é");
+        assert_eq!(target, b"/track/Az09-_.~%20%2F%C3%A9");
+    }
+}
