@@ -4,6 +4,7 @@ use crate::{
     ContentRange, EntityTag, HeadError, HttpDate, Version,
     field::{FieldLines, Fields},
     limits::HEAD_BYTES_MAX,
+    multipart::Boundary,
     request::{parse_version, start_line_end},
     text,
 };
@@ -231,6 +232,13 @@ impl<'a> HeadWriter<'a> {
     pub fn entity_tag(&mut self, tag: EntityTag) -> &mut Self {
         self.name("ETag");
         tag.write(self.0);
+        self.line_end()
+    }
+
+    /// Appends the `Content-Type` of an answer in several parts.
+    pub fn boundary(&mut self, boundary: &Boundary) -> &mut Self {
+        self.name("Content-Type");
+        boundary.write_content_type(self.0);
         self.line_end()
     }
 

@@ -1,0 +1,285 @@
+//! Who may hold a connection when there is no room for everybody: pure decisions.
+//!
+//! Connections that have not shown the token live in a small budget of their own, so strangers
+//! compete with strangers only. There the newest gets in: a paired peer sends its head at once and
+//! is out of this budget within milliseconds, while whoever fills it is there to stay. Whoever
+//! holds most pays first, so that one host cannot push out all others.
+
+use std::net::IpAddr;
+
+/// How many connections a server keeps at the same time. Each one is a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections that have not shown the token.
+    pub strangers: usize,
+    /// The same, from one address.
+    pub strangers_per_address: usize,
+    /// Connections that have shown the token.
+    pub paired: usize,
+    /// The same, from one address.
+    pub paired_per_address: usize,
+}
+
+impl Default for Limits {
+    /// 48 strangers, 32 of them from one address; 240 paired connections, 200 of them from one.
+    fn default() -> Self {
+        Self {
+            strangers: 48,
+            strangers_per_address: 32,
+            paired: 240,
+            paired_per_address: 200,
+        }
+    }
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Has not shown the token since it came.
+    Stranger,
+    /// Has shown it, and waits for its next request since this point of a growing count.
+    Idle(u64),
+    /// Has shown it, and is being served.
+    Busy,
+}
+
+/// One connection that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The peer's address. An IPv4 address in IPv6 clothing must be given as IPv4.
+    pub address: IpAddr,
+    /// Where it stands.
+    pub standing: Standing,
+    /// Grows with each connection: smaller is older.
+    pub arrival: u64,
+}
+
+/// What to do about a newcomer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// There is room.
+    Admit,
+    /// There is room once the connection with this arrival number is closed.
+    Replace(u64),
+    /// There is none, and nobody to give way.
+    Refuse,
+}
+
+/// Decides about a connection that was just accepted from `address`. Never refuses while the
+/// budget is not zero: the newest gets in.
+#[must_use]
+pub fn admit_stranger(limits: &Limits, address: IpAddr, holders: &[Holder]) -> Decision {
+    let strangers = || {
+        holders
+            .iter()
+            .filter(|holder| holder.standing == Standing::Stranger)
+    };
+    let from = |address: IpAddr| strangers().filter(move |holder| holder.address == address);
+    if limits.strangers == 0 || limits.strangers_per_address == 0 {
+        return Decision::Refuse;
+    }
+    let oldest = |address| {
+        let oldest = from(address).min_by_key(|holder| holder.arrival);
+        oldest.map_or(Decision::Refuse, |holder| Decision::Replace(holder.arrival))
+    };
+    if from(address).count() >= limits.strangers_per_address {
+        return oldest(address);
+    }
+    if strangers().count() < limits.strangers {
+        return Decision::Admit;
+    }
+    // Of the addresses that hold most, the one whose oldest connection is oldest.
+    let most = strangers().max_by_key(|holder| {
+        (
+            from(holder.address).count(),
+            std::cmp::Reverse(holder.arrival),
+        )
+    });
+    most.map_or(Decision::Refuse, |holder| oldest(holder.address))
+}
+
+/// Decides about a connection from `address` that has just shown the token. An idle connection
+/// gives way, the longest idle one first; a busy one never does.
+#[must_use]
+pub fn admit_paired(limits: &Limits, address: IpAddr, holders: &[Holder]) -> Decision {
+    let paired = || {
+        holders
+            .iter()
+            .filter(|holder| holder.standing != Standing::Stranger)
+    };
+    let count = |address: IpAddr| {
+        paired()
+            .filter(move |holder| holder.address == address)
+            .count()
+    };
+    let longest_idle = |only: Option<IpAddr>| {
+        let idle = paired().filter_map(|holder| match holder.standing {
+            Standing::Idle(since) if only.is_none_or(|only| holder.address == only) => {
+                Some((holder, since))
+            }
+            _ => None,
+        });
+        let chosen = idle.max_by_key(|(holder, since)| {
+            (
+                count(holder.address),
+                std::cmp::Reverse((*since, holder.arrival)),
+            )
+        });
+        chosen.map_or(Decision::Refuse, |(holder, _)| {
+            Decision::Replace(holder.arrival)
+        })
+    };
+    if count(address) >= limits.paired_per_address {
+        return longest_idle(Some(address));
+    }
+    if paired().count() < limits.paired {
+        Decision::Admit
+    } else {
+        longest_idle(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        strangers: 4,
+        strangers_per_address: 3,
+        paired: 4,
+        paired_per_address: 3,
+    };
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    /// `(address, standing)` in order of arrival.
+    fn holders(rows: &[(u8, Standing)]) -> Vec<Holder> {
+        let holder = |(arrival, &(last, standing)): (usize, &(u8, Standing))| Holder {
+            address: address(last),
+            standing,
+            arrival: arrival as u64,
+        };
+        rows.iter().enumerate().map(holder).collect()
+    }
+
+    #[test]
+    fn strangers() {
+        use Decision::{Admit, Replace};
+        use Standing::{Busy, Stranger};
+        for (rows, from, expected) in [
+            (&[][..], 1, Admit),
+            (&[(1, Stranger), (1, Stranger)], 1, Admit),
+            // One address pays itself, even while there is room for others.
+            (
+                &[(1, Stranger), (1, Stranger), (1, Stranger)],
+                1,
+                Replace(0),
+            ),
+            (&[(1, Stranger), (1, Stranger), (1, Stranger)], 2, Admit),
+            // Full: whoever holds most pays, with its oldest.
+            (
+                &[(2, Stranger), (1, Stranger), (1, Stranger), (1, Stranger)],
+                2,
+                Replace(1),
+            ),
+            (
+                &[(2, Stranger), (1, Stranger), (1, Stranger), (3, Stranger)],
+                4,
+                Replace(1),
+            ),
+            // All hold the same: the oldest.
+            (
+                &[(4, Stranger), (3, Stranger), (2, Stranger), (1, Stranger)],
+                5,
+                Replace(0),
+            ),
+            (
+                &[(1, Stranger), (2, Stranger), (1, Stranger), (2, Stranger)],
+                5,
+                Replace(0),
+            ),
+            // Paired connections are another budget.
+            (&[(1, Busy), (1, Busy), (1, Busy), (1, Busy)], 1, Admit),
+        ] {
+            assert_eq!(
+                admit_stranger(&LIMITS, address(from), &holders(rows)),
+                expected,
+                "{rows:?}"
+            );
+        }
+        let none = Limits {
+            strangers: 0,
+            ..LIMITS
+        };
+        assert_eq!(admit_stranger(&none, address(1), &[]), Decision::Refuse);
+    }
+
+    #[test]
+    fn paired() {
+        use Decision::{Admit, Refuse, Replace};
+        use Standing::{Busy, Idle, Stranger};
+        for (rows, from, expected) in [
+            (&[][..], 1, Admit),
+            (
+                &[(1, Stranger), (1, Stranger), (1, Stranger), (1, Stranger)],
+                1,
+                Admit,
+            ),
+            (&[(1, Busy), (1, Busy), (1, Idle(5))], 1, Replace(2)),
+            (&[(1, Busy), (1, Busy), (1, Busy)], 1, Refuse),
+            (&[(1, Busy), (1, Busy), (1, Busy)], 2, Admit),
+            (
+                &[(1, Busy), (1, Idle(9)), (2, Idle(1)), (1, Idle(8))],
+                3,
+                Replace(3),
+            ),
+            (
+                &[(1, Idle(3)), (2, Idle(1)), (3, Idle(2)), (4, Busy)],
+                5,
+                Replace(1),
+            ),
+            (&[(1, Busy), (2, Busy), (3, Busy), (4, Busy)], 5, Refuse),
+            // Another address's idle connection does not help against one's own cap.
+            (&[(1, Busy), (1, Busy), (1, Busy), (2, Idle(0))], 1, Refuse),
+        ] {
+            assert_eq!(
+                admit_paired(&LIMITS, address(from), &holders(rows)),
+                expected,
+                "{rows:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_budget_is_ever_exceeded() {
+        // Every sequence of arrivals from three addresses, as far as the budget is small.
+        let mut present: Vec<Holder> = Vec::new();
+        let mut seed = 1u64;
+        for arrival in 0..10_000 {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let from = address((seed >> 33) as u8 % 3);
+            match admit_stranger(&LIMITS, from, &present) {
+                Decision::Admit => {}
+                Decision::Replace(old) => present.retain(|holder| holder.arrival != old),
+                Decision::Refuse => panic!("the newest stranger was refused"),
+            }
+            present.push(Holder {
+                address: from,
+                standing: Standing::Stranger,
+                arrival,
+            });
+            assert!(present.len() <= LIMITS.strangers);
+            for last in 0..3 {
+                let held = present
+                    .iter()
+                    .filter(|holder| holder.address == address(last))
+                    .count();
+                assert!(held <= LIMITS.strangers_per_address);
+            }
+        }
+    }
+}

@@ -1,0 +1,1129 @@
+//! The serving side of one connection: requests in sequence, one answer each.
+//!
+//! ```text
+//!            +--------------------------------------------------------------------+
+//!            v                                                                    |
+//!   accept  Head --> Authorize --> Resolve --> Content (spans or stream) --+      |
+//!            |           |            |                                    |      |
+//!            |           |            +--> Answer (no content of a source) +--> Discard
+//!            |           +---------------> Answer                          |  (rest of the
+//!            +---------------------------> Answer                          |    request)
+//!                                                                          v
+//!                                              HalfClose --> Linger --> Closed
+//! ```
+//!
+//! The order of checks is the order of these states: the message itself, then the token, then
+//! method, target, handle, preconditions, ranges. Nothing about a target shows before the token
+//! matched.
+//!
+//! A driver is one loop:
+//!
+//! ```
+//! # use peer_core::*;
+//! # fn drive(mut wire: impl std::io::Read + std::io::Write, content: &[u8]) -> std::io::Result<()> {
+//! let now = || Now::new(std::time::Instant::now(), std::time::SystemTime::now());
+//! let mut connection = ServerConnection::new(ServerConfig::default(), 7, now());
+//! loop {
+//!     match connection.poll_output() {
+//!         Output::Receive => match wire.read(connection.receive_buffer())? {
+//!             0 => connection.handle_eof(now()),
+//!             n => connection.handle_received(now(), n),
+//!         },
+//!         Output::Authorize { token } => {
+//!             // In earnest, Token::matches: it takes the same time for every wrong token.
+//!             let authorization = match token {
+//!                 b"secret" => Authorization::Granted,
+//!                 _ => Authorization::Denied,
+//!             };
+//!             connection.handle_authorized(now(), authorization);
+//!         }
+//!         Output::Resolve { handle } => {
+//!             let length = Some(content.len() as u64);
+//!             let info = SourceInfo { complete_length: length, ..SourceInfo::default() };
+//!             let found = (handle == "hello").then_some(info);
+//!             connection.handle_source(now(), found);
+//!         }
+//!         Output::Send { bytes } => {
+//!             wire.write_all(bytes)?;
+//!             connection.handle_sent(now(), 0);
+//!         }
+//!         Output::SendSource { prefix, offset, len, .. } => {
+//!             let content = &content[offset as usize..][..len.unwrap_or(0) as usize];
+//!             wire.write_all(prefix)?;
+//!             wire.write_all(content)?;
+//!             connection.handle_sent(now(), content.len() as u64);
+//!         }
+//!         Output::HalfClose => connection.handle_half_closed(now()),
+//!         Output::Close { .. } => return Ok(()),
+//!     }
+//! }
+//! # }
+//! # let request = b"GET /track/hello HTTP/1.0\r\nAuthorization: Bearer secret\r\n\r\n";
+//! # struct Wire(&'static [u8], Vec<u8>);
+//! # impl std::io::Read for Wire {
+//! #     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> { self.0.read(buf) }
+//! # }
+//! # impl std::io::Write for Wire {
+//! #     fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> { self.1.write(buf) }
+//! #     fn flush(&mut self) -> std::io::Result<()> { Ok(()) }
+//! # }
+//! # let mut wire = Wire(request, Vec::new());
+//! # drive(&mut wire, b"content").unwrap();
+//! # let answer = String::from_utf8(wire.1).unwrap();
+//! # assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\ncontent"));
+//! ```
+
+use std::time::{Duration, Instant};
+
+use peer_proto::{
+    ContentRange, FieldName, Framing, HeadError, Method, RequestHead, Span, Validators, Version,
+    auth::{self, Credentials},
+    field::is_field_value,
+    framing::{self, ChunkDecoder, FramingError, LAST_CHUNK},
+    limits::{DISCARD_BYTES_MAX, HEAD_BYTES_MAX, START_LINE_BYTES_MAX},
+    multipart::{Boundary, PartHead},
+    response::{HeadWriter, Status},
+    target::{self, Target, TargetError},
+};
+
+use crate::{
+    date::DateText,
+    deadline::{Armed, Deadline, Expiry, Now},
+    plan::{Parts, Plan, Question, plan},
+};
+
+/// The deadlines of a server connection.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerConfig {
+    /// For the whole head of a request. A connection that has not shown the token gets it once,
+    /// from its acceptance, whatever it sends.
+    pub head_timeout: Duration,
+    /// Between the requests of a connection that has shown the token.
+    pub idle_timeout: Duration,
+    /// For the peer to take one more byte of what is being sent.
+    pub stall_timeout: Duration,
+    /// For the peer to close its half after ours was closed.
+    pub linger_timeout: Duration,
+}
+
+impl Default for ServerConfig {
+    /// 10 s for a head, 60 s idle, 30 s without progress, 2 s of lingering.
+    fn default() -> Self {
+        Self {
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(30),
+            linger_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What the driver does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output<'a> {
+    /// Read into [`ServerConnection::receive_buffer`], and report
+    /// [`handle_received`](ServerConnection::handle_received) or
+    /// [`handle_eof`](ServerConnection::handle_eof).
+    Receive,
+    /// Compare the presented token, in constant time, and report
+    /// [`handle_authorized`](ServerConnection::handle_authorized).
+    Authorize {
+        /// The credentials as they came. Keep them out of logs.
+        token: &'a [u8],
+    },
+    /// Ask the app for the source of this handle, and report
+    /// [`handle_source`](ServerConnection::handle_source).
+    Resolve {
+        /// The decoded handle.
+        handle: &'a str,
+    },
+    /// Write all of these bytes, and report `handle_sent(now, 0)`.
+    Send {
+        /// A head, or framing. Content of a source never comes here.
+        bytes: &'a [u8],
+    },
+    /// Read from the source, write `prefix` and what was read, and report
+    /// [`handle_sent`](ServerConnection::handle_sent) with the number of *content* bytes, at least
+    /// one. Any number up to `len` may be sent at a time.
+    ///
+    /// Read before writing: while `prefix` is a head that is not out yet, a source that fails
+    /// still gets an honest 500.
+    SendSource {
+        /// Bytes that go before the content, in the same write if that is possible.
+        prefix: &'a [u8],
+        /// Where in the source to read.
+        offset: u64,
+        /// How many bytes are left to send; `None` means to the source's end, to be reported by
+        /// [`handle_source_end`](ServerConnection::handle_source_end).
+        len: Option<u64>,
+        /// Whether each block must be enclosed as a chunk
+        /// ([`peer_proto::framing::write_chunk_size`]).
+        chunked: bool,
+    },
+    /// Close our half, and report
+    /// [`handle_half_closed`](ServerConnection::handle_half_closed).
+    HalfClose,
+    /// Close the connection. Nothing more comes.
+    Close {
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// What a presented token is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authorization {
+    /// It is a valid one: serve the request.
+    Granted,
+    /// It is not: 401.
+    Denied,
+    /// It is, but there is no room for another connection: 503, and close.
+    Overloaded,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer closed between two requests, or asked for it.
+    Finished,
+    /// The peer closed inside a head or its request's content.
+    Incomplete,
+    /// A request that leaves no way to find the next one: answered, then closed.
+    Refused(Status),
+    /// A deadline passed.
+    TimedOut(Deadline),
+    /// The source failed or ended early when the head was out. The connection must be cut so that
+    /// the peer sees the loss: without lingering, and with a reset where content ends by the
+    /// connection's end.
+    SourceFailed,
+}
+
+/// What the app's source says of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SourceInfo<'a> {
+    /// Its length in bytes; `None`: only its end will tell.
+    pub complete_length: Option<u64>,
+    /// Its media type. One that is no field value is not sent.
+    pub content_type: Option<&'a str>,
+    /// Its validators.
+    pub validators: Validators,
+}
+
+/// Media type of a source that does not say.
+const UNKNOWN_TYPE: &str = "application/octet-stream";
+
+/// Bytes read and dropped after our half was closed.
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// Wrong tokens on one connection before it is closed.
+const DENIALS_MAX: u32 = 3;
+
+/// Media types longer than this are not sent; RFC 6838 §4.2 allows 127 + 1 + 127 without
+/// parameters. Bounds what a response head can hold.
+const CONTENT_TYPE_BYTES_MAX: usize = 255;
+
+/// The current request: a parsed head whose bytes are at the start of the buffer.
+#[derive(Debug)]
+struct Request {
+    head: RequestHead,
+    framing: Framing,
+}
+
+#[derive(Debug)]
+enum State {
+    Head,
+    /// The token stands at this place in the buffer.
+    Authorize {
+        start: usize,
+        len: usize,
+    },
+    Resolve {
+        handle: String,
+    },
+    /// `out` goes out; then the request is done.
+    Answer,
+    /// `out`, then the rest of this span; the others after it.
+    Spans {
+        parts: Content,
+        index: usize,
+        sent: u64,
+    },
+    /// `out`, then the source from `offset` on, to its end.
+    Stream {
+        offset: u64,
+        chunked: bool,
+    },
+    /// Request content that is read past.
+    Discard {
+        rest: Rest,
+        budget: u64,
+    },
+    HalfClose {
+        reason: CloseReason,
+    },
+    Linger {
+        reason: CloseReason,
+        budget: usize,
+    },
+    Closed {
+        reason: CloseReason,
+    },
+}
+
+/// The spans of a source that make up an answer's content.
+#[derive(Debug)]
+enum Content {
+    One(Span),
+    Many {
+        parts: Parts,
+        complete_length: u64,
+        content_type: Box<[u8]>,
+    },
+}
+
+impl Content {
+    fn spans(&self) -> &[Span] {
+        match self {
+            Self::One(span) => std::slice::from_ref(span),
+            Self::Many { parts, .. } => parts.spans(),
+        }
+    }
+}
+
+/// Request content that is still to come.
+#[derive(Debug)]
+enum Rest {
+    Length(u64),
+    Chunked(ChunkDecoder),
+}
+
+/// One server connection: see the module's documentation.
+#[derive(Debug)]
+pub struct ServerConnection {
+    config: ServerConfig,
+    boundary: Boundary,
+    /// Received bytes that no answer has consumed yet stand at `start..filled`.
+    buffer: Box<[u8]>,
+    start: usize,
+    filled: usize,
+    /// Up to here, the unfinished head was searched for a line's end.
+    searched: usize,
+    /// Control bytes that go out before, or instead of, content.
+    out: Vec<u8>,
+    date: DateText,
+    state: State,
+    request: Option<Request>,
+    /// The connection ends with the current answer, and why.
+    closing: Option<CloseReason>,
+    armed: Option<Armed>,
+    /// The one deadline that a peer gets before it has shown the token.
+    stranger: Option<Armed>,
+    /// The token was shown: this peer is no stranger.
+    authorized: bool,
+    /// Wrong tokens so far.
+    denials: u32,
+    /// No byte of the current answer went out yet.
+    head_pending: bool,
+    /// Status of the latest answer.
+    status: Option<Status>,
+}
+
+impl ServerConnection {
+    /// A connection that was accepted just now. `random` must differ between connections and be
+    /// unknown to whoever makes the content: it becomes the multipart boundary.
+    #[must_use]
+    pub fn new(config: ServerConfig, random: u128, now: Now) -> Self {
+        let stranger = Armed::new(Deadline::Head, now.instant, config.head_timeout);
+        Self {
+            config,
+            boundary: Boundary::new(random),
+            buffer: vec![0; HEAD_BYTES_MAX].into_boxed_slice(),
+            start: 0,
+            filled: 0,
+            searched: 0,
+            out: Vec::new(),
+            date: DateText::default(),
+            state: State::Head,
+            request: None,
+            closing: None,
+            armed: stranger,
+            stranger,
+            authorized: false,
+            denials: 0,
+            head_pending: false,
+            status: None,
+        }
+    }
+
+    /// What to do next. Changes only by a `handle_*` call.
+    #[must_use]
+    pub fn poll_output(&self) -> Output<'_> {
+        match &self.state {
+            State::Head | State::Discard { .. } | State::Linger { .. } => Output::Receive,
+            &State::Authorize { start, len } => Output::Authorize {
+                token: &self.buffer[start..start + len],
+            },
+            State::Resolve { handle } => Output::Resolve { handle },
+            State::Answer => Output::Send { bytes: &self.out },
+            State::Spans { parts, index, sent } => {
+                let span = parts.spans()[*index];
+                Output::SendSource {
+                    prefix: &self.out,
+                    offset: span.offset + sent,
+                    len: Some(span.len - sent),
+                    chunked: false,
+                }
+            }
+            &State::Stream { offset, chunked } => Output::SendSource {
+                prefix: &self.out,
+                offset,
+                len: None,
+                chunked,
+            },
+            State::HalfClose { .. } => Output::HalfClose,
+            &State::Closed { reason } => Output::Close { reason },
+        }
+    }
+
+    /// The deadline that is armed, and when it ends. `None` while the app, not the peer, is waited
+    /// for.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Deadline, Instant)> {
+        self.armed.map(|armed| (armed.deadline, armed.at))
+    }
+
+    /// The status of the latest answer, from the moment it is decided.
+    #[must_use]
+    pub const fn status(&self) -> Option<Status> {
+        self.status
+    }
+
+    /// Whether this peer has shown the token.
+    #[must_use]
+    pub const fn is_authorized(&self) -> bool {
+        self.authorized
+    }
+
+    /// Where received bytes go: never empty while [`Output::Receive`] is due.
+    pub fn receive_buffer(&mut self) -> &mut [u8] {
+        if self.start == self.filled || matches!(self.state, State::Linger { .. }) {
+            self.searched = 0;
+            self.start = 0;
+            self.filled = 0;
+        } else if self.filled == self.buffer.len() {
+            self.buffer.copy_within(self.start.., 0);
+            self.filled -= self.start;
+            self.searched = self.searched.saturating_sub(self.start);
+            self.start = 0;
+        }
+        &mut self.buffer[self.filled..]
+    }
+
+    /// States that `n` bytes were received into [`receive_buffer`](Self::receive_buffer).
+    ///
+    /// # Panics
+    /// When that is more than the buffer had room for: the driver's bug.
+    pub fn handle_received(&mut self, now: Now, n: usize) {
+        assert!(
+            n <= self.buffer.len() - self.filled,
+            "received more than there is room for"
+        );
+        self.filled += n;
+        match &mut self.state {
+            State::Head => self.parse_head(now),
+            State::Discard { .. } => self.discard(now),
+            &mut State::Linger {
+                reason,
+                ref mut budget,
+            } => {
+                *budget = budget.saturating_sub(n);
+                if *budget == 0 {
+                    self.close(reason);
+                }
+            }
+            _ => debug_assert!(false, "received when nothing was to be received"),
+        }
+    }
+
+    /// States that the peer has closed its half. What it asked for before is still answered, so
+    /// this is only heard when more input is needed.
+    pub fn handle_eof(&mut self, _now: Now) {
+        match self.state {
+            State::Head if self.start == self.filled => self.close(CloseReason::Finished),
+            State::Head | State::Discard { .. } => self.close(CloseReason::Incomplete),
+            State::Linger { reason, .. } => self.close(reason),
+            _ => {}
+        }
+    }
+
+    /// States that time has passed. Nothing happens before [`poll_timeout`](Self::poll_timeout).
+    pub fn handle_timeout(&mut self, now: Now) {
+        let Some(armed) = &mut self.armed else { return };
+        let deadline = armed.deadline;
+        if armed.expire(now.instant) != Expiry::Passed {
+            return;
+        }
+        let reason = CloseReason::TimedOut(deadline);
+        match self.state {
+            // Whoever sent a part of a request is told; whoever sent nothing is not.
+            State::Head if self.start < self.filled => {
+                self.refuse(now, Status::RequestTimeout, reason);
+            }
+            State::Linger { reason, .. } => self.close(reason),
+            _ => self.close(reason),
+        }
+    }
+
+    /// States what the presented token is worth.
+    pub fn handle_authorized(&mut self, now: Now, authorization: Authorization) {
+        debug_assert!(matches!(self.state, State::Authorize { .. }), "not asked");
+        match authorization {
+            Authorization::Granted => self.authorized = true,
+            Authorization::Denied => {
+                self.denials += 1;
+                if self.denials >= DENIALS_MAX {
+                    self.closing
+                        .get_or_insert(CloseReason::Refused(Status::Unauthorized));
+                }
+                return self.answer_error(now, Status::Unauthorized, |head| {
+                    head.field("WWW-Authenticate", auth::CHALLENGE_INVALID_TOKEN);
+                });
+            }
+            Authorization::Overloaded => {
+                let status = Status::ServiceUnavailable;
+                self.closing.get_or_insert(CloseReason::Refused(status));
+                return self.answer_error(now, status, |head| {
+                    head.field("Retry-After", "1");
+                });
+            }
+        }
+        match self.check_request() {
+            Ok(handle) => {
+                self.armed = None;
+                self.enter(State::Resolve { handle });
+            }
+            Err(status @ Status::MethodNotAllowed) => self.answer_error(now, status, |head| {
+                head.field("Allow", "GET, HEAD");
+            }),
+            Err(status) => self.answer_error(now, status, |_| {}),
+        }
+    }
+
+    /// States what the app's resolver gave: `None` for a handle it does not know.
+    pub fn handle_source(&mut self, now: Now, source: Option<SourceInfo<'_>>) {
+        debug_assert!(matches!(self.state, State::Resolve { .. }), "not asked");
+        let (Some(source), Some(request)) = (source, &self.request) else {
+            return self.answer_error(now, Status::NotFound, |_| {});
+        };
+        let fields = request.head.fields(&self.buffer[self.start..self.filled]);
+        let asked = Asked {
+            is_head: request.head.method == Method::Head,
+            if_range: fields.has(FieldName::IfRange),
+        };
+        let plan = plan(&Question {
+            method: request.head.method,
+            version: request.head.version,
+            close: self.closing.is_some(),
+            fields,
+            complete_length: source.complete_length,
+            validators: source.validators,
+            now: now.date,
+        });
+        self.answer(now, &plan, &source, asked);
+    }
+
+    /// States that the peer can take bytes from now on, or took some: the stall deadline starts
+    /// anew. Call it before each write, and after one that took only a part.
+    pub fn handle_progress(&mut self, now: Now) {
+        self.arm(now, Deadline::Stall, self.config.stall_timeout);
+    }
+
+    /// States that the bytes of the current [`Output::Send`] were sent, or the prefix of the
+    /// current [`Output::SendSource`] and `content` bytes of the source behind it.
+    ///
+    /// # Panics
+    /// When that is more content than was asked for: the driver's bug.
+    pub fn handle_sent(&mut self, now: Now, content: u64) {
+        self.out.clear();
+        self.head_pending = false;
+        match &mut self.state {
+            State::Answer => self.finish(now),
+            State::Stream { offset, .. } => *offset = offset.saturating_add(content),
+            State::Spans { parts, index, sent } => {
+                let span = parts.spans()[*index];
+                assert!(content <= span.len - *sent, "sent more than asked for");
+                *sent += content;
+                if *sent < span.len {
+                    return;
+                }
+                *index += 1;
+                *sent = 0;
+                let Content::Many {
+                    parts,
+                    complete_length,
+                    content_type,
+                } = parts
+                else {
+                    return self.finish(now);
+                };
+                if let Some(&span) = parts.spans().get(*index) {
+                    let complete_length = *complete_length;
+                    let part = PartHead {
+                        first: false,
+                        content_type,
+                        span,
+                        complete_length,
+                    };
+                    self.boundary.write_part_head(&mut self.out, &part);
+                } else {
+                    self.boundary.write_end(&mut self.out);
+                    self.enter(State::Answer);
+                }
+            }
+            _ => debug_assert!(false, "sent when nothing was to be sent"),
+        }
+    }
+
+    /// States that the source has no byte at the offset asked for.
+    pub fn handle_source_end(&mut self, now: Now) {
+        match self.state {
+            State::Stream { chunked: true, .. } => {
+                self.out.extend_from_slice(LAST_CHUNK);
+                self.enter(State::Answer);
+            }
+            // An empty stream: its head is still to be sent.
+            State::Stream { chunked: false, .. } if !self.out.is_empty() => {
+                self.enter(State::Answer);
+            }
+            State::Stream { chunked: false, .. } => self.finish(now),
+            _ => self.handle_source_failed(now),
+        }
+    }
+
+    /// States that the app's resolver or source failed, panicked, or has changed since the answer
+    /// was begun. Before anything went out this is a 500; after it, the connection is cut.
+    pub fn handle_source_failed(&mut self, now: Now) {
+        match self.state {
+            State::Resolve { .. } => self.answer_error(now, Status::InternalServerError, |_| {}),
+            State::Spans { .. } | State::Stream { .. } if self.head_pending => {
+                self.answer_error(now, Status::InternalServerError, |_| {});
+            }
+            State::Closed { .. } => {}
+            _ => self.close(CloseReason::SourceFailed),
+        }
+    }
+
+    /// States that our half is closed.
+    pub fn handle_half_closed(&mut self, now: Now) {
+        let State::HalfClose { reason } = self.state else {
+            debug_assert!(false, "not asked");
+            return;
+        };
+        self.arm(now, Deadline::Linger, self.config.linger_timeout);
+        self.enter(State::Linger {
+            reason,
+            budget: LINGER_BYTES_MAX,
+        });
+    }
+
+    // Receiving.
+
+    fn parse_head(&mut self, now: Now) {
+        // Without another line's end the head cannot have become complete, and parsing it again
+        // for every byte of a trickle would cost the square of its length.
+        let head = &self.buffer[self.start..self.filled];
+        let is_first = self.searched <= self.start;
+        let has_line_end = self.buffer[self.searched.max(self.start)..self.filled].contains(&b'\n');
+        let is_full = head.len() == self.buffer.len();
+        let is_one_long_line = head.len() > START_LINE_BYTES_MAX && !head.contains(&b'\n');
+        if !(is_first || has_line_end || is_full || is_one_long_line) {
+            self.searched = self.filled;
+            return;
+        }
+        match RequestHead::parse(&self.buffer[self.start..self.filled]) {
+            Ok(Some(head)) => {
+                self.searched = 0;
+                self.begin(now, head);
+            }
+            Ok(None) => {
+                if self
+                    .armed
+                    .is_some_and(|armed| armed.deadline == Deadline::Idle)
+                {
+                    self.arm(now, Deadline::Head, self.config.head_timeout);
+                }
+                self.searched = self.filled;
+            }
+            Err(error) => {
+                let status = match error {
+                    HeadError::StartLineTooLong => Status::UriTooLong,
+                    HeadError::TooLong | HeadError::TooManyFields => {
+                        Status::RequestHeaderFieldsTooLarge
+                    }
+                    HeadError::Version => Status::HttpVersionNotSupported,
+                    _ => Status::BadRequest,
+                };
+                self.refuse(now, status, CloseReason::Refused(status));
+            }
+        }
+    }
+
+    /// Takes a complete head: the message itself is checked, then its credentials.
+    fn begin(&mut self, now: Now, head: RequestHead) {
+        let message = Message::check(&head, &self.buffer[self.start..self.filled]);
+        let Message {
+            framing,
+            close,
+            token,
+        } = match message {
+            Ok(message) => message,
+            Err(status) => {
+                // Kept for its method and version alone: nothing behind it is read.
+                self.request = Some(Request {
+                    head,
+                    framing: Framing::None,
+                });
+                self.closing = Some(CloseReason::Refused(status));
+                return self.answer_error(now, status, |_| {});
+            }
+        };
+        self.request = Some(Request { head, framing });
+        self.closing = close.then_some(CloseReason::Finished);
+        match token {
+            Ok((at, len)) => self.enter(State::Authorize {
+                start: self.start + at,
+                len,
+            }),
+            Err(status @ Status::Unauthorized) => self.answer_error(now, status, |head| {
+                head.field("WWW-Authenticate", auth::CHALLENGE);
+            }),
+            Err(status) => self.answer_error(now, status, |_| {}),
+        }
+    }
+
+    /// The checks that only a peer with the token gets to see.
+    fn check_request(&self) -> Result<String, Status> {
+        let Some(Request { head, .. }) = &self.request else {
+            return Err(Status::BadRequest);
+        };
+        let bytes = &self.buffer[self.start..self.filled];
+        match head.method {
+            Method::Get | Method::Head => {}
+            Method::Other => return Err(Status::MethodNotAllowed),
+            Method::Unknown => return Err(Status::NotImplemented),
+        }
+        let mut expectations = head.fields(bytes).members(FieldName::Expect);
+        // HTTP/1.0 knows no expectations (RFC 9110 §10.1.1).
+        if head.version == Version::Http11
+            && !expectations.all(|member| member.eq_ignore_ascii_case(b"100-continue"))
+        {
+            return Err(Status::ExpectationFailed);
+        }
+        match Target::parse(head.target(bytes)) {
+            Ok(Target::Handle(handle)) => Ok(handle),
+            Ok(Target::Other) => Err(Status::NotFound),
+            Err(TargetError::Scheme) => Err(Status::MisdirectedRequest),
+            Err(_) => Err(Status::BadRequest),
+        }
+    }
+
+    // Answering.
+
+    /// An error for a request whose end cannot be told: answer, close, and let the peer read it.
+    fn refuse(&mut self, now: Now, status: Status, reason: CloseReason) {
+        self.request = None;
+        self.closing = Some(reason);
+        self.answer_error(now, status, |_| {});
+    }
+
+    /// An error, with what more its head should say. The connection goes on if it can.
+    fn answer_error(&mut self, now: Now, status: Status, more: impl FnOnce(&mut HeadWriter<'_>)) {
+        let is_head = self
+            .request
+            .as_ref()
+            .is_some_and(|r| r.head.method == Method::Head);
+        let explanation = status.as_str();
+        let mut head = self.begin_answer(now, status);
+        head.field("Content-Type", "text/plain; charset=utf-8")
+            .content_length(explanation.len() as u64 + 1)
+            .field("Cache-Control", "no-store");
+        more(&mut head);
+        head.end();
+        if !is_head {
+            self.out.extend_from_slice(explanation.as_bytes());
+            self.out.push(b'\n');
+        }
+        self.enter(State::Answer);
+    }
+
+    /// Starts a response head: the status-line, and what every answer says.
+    fn begin_answer(&mut self, now: Now, status: Status) -> HeadWriter<'_> {
+        self.status = Some(status);
+        self.head_pending = true;
+        self.handle_progress(now);
+        self.out.clear();
+        let mut head = HeadWriter::new(&mut self.out, status);
+        if let Some(date) = now.date {
+            head.field("Date", self.date.of(date));
+        }
+        if self.closing.is_some() {
+            head.field("Connection", "close");
+        } else if self
+            .request
+            .as_ref()
+            .is_some_and(|r| r.head.version == Version::Http10)
+        {
+            head.field("Connection", "keep-alive");
+        }
+        head
+    }
+
+    /// Answers with a representation, or a part of it, or the news that it has not changed.
+    fn answer(&mut self, now: Now, plan: &Plan, source: &SourceInfo<'_>, question: Asked) {
+        let content_type = source
+            .content_type
+            .map(str::as_bytes)
+            .filter(|content_type| {
+                content_type.len() <= CONTENT_TYPE_BYTES_MAX && is_field_value(content_type)
+            });
+        let content_type = content_type.unwrap_or(UNKNOWN_TYPE.as_bytes());
+        let Validators {
+            entity_tag,
+            last_modified,
+        } = source.validators;
+        // A validator that is dated later than the answer would be none (RFC 9110 §8.8.2.1).
+        let last_modified = match (last_modified, now.date) {
+            (Some(modified), Some(date)) => Some(modified.min(date)),
+            (modified, _) => modified,
+        };
+        let status = match plan {
+            Plan::Whole(_) | Plan::Stream(_) => Status::Ok,
+            Plan::Single(..) | Plan::Parts(..) => Status::PartialContent,
+            Plan::NotModified => Status::NotModified,
+            Plan::PreconditionFailed => {
+                return self.answer_error(now, Status::PreconditionFailed, |_| {});
+            }
+            &Plan::Unsatisfiable(complete_length) => {
+                return self.answer_error(now, Status::RangeNotSatisfiable, |head| {
+                    if let Some(complete_length) = complete_length {
+                        head.content_range(ContentRange::Unsatisfied { complete_length });
+                    }
+                });
+            }
+        };
+        if *plan == Plan::Stream(Framing::UntilClose) {
+            self.closing.get_or_insert(CloseReason::Finished);
+        }
+        let boundary = self.boundary;
+        let mut head = self.begin_answer(now, status);
+        head.field("Cache-Control", "private, no-transform");
+        if let Some(tag) = entity_tag {
+            head.entity_tag(tag);
+        }
+        // Whoever sent If-Range has these from an earlier answer (RFC 9110 §15.3.7), and whoever
+        // gets a 304 needs the date only where there is no tag (§15.4.5).
+        let knows = matches!(plan, Plan::Single(..)) && question.if_range;
+        let not_modified = *plan == Plan::NotModified;
+        if let Some(modified) =
+            last_modified.filter(|_| !knows && !(not_modified && entity_tag.is_some()))
+        {
+            head.date("Last-Modified", modified);
+        }
+        if !not_modified {
+            let ranges = if matches!(plan, Plan::Stream(_)) {
+                "none"
+            } else {
+                "bytes"
+            };
+            head.field("Accept-Ranges", ranges);
+        }
+        let content = match *plan {
+            Plan::Whole(length) => {
+                head.field("Content-Type", content_type)
+                    .content_length(length);
+                (length > 0).then_some(Body::Spans(Content::One(Span {
+                    offset: 0,
+                    len: length,
+                })))
+            }
+            Plan::Single(span, complete_length) => {
+                if !knows {
+                    head.field("Content-Type", content_type);
+                }
+                head.content_length(span.len)
+                    .content_range(ContentRange::Range {
+                        first_pos: span.offset,
+                        last_pos: span.last_pos(),
+                        complete_length: Some(complete_length),
+                    });
+                Some(Body::Spans(Content::One(span)))
+            }
+            Plan::Parts(parts, complete_length) => {
+                let spans = parts.spans();
+                match boundary.content_length(spans, content_type, complete_length) {
+                    Some(length) => {
+                        head.boundary(&boundary).content_length(length);
+                        let content_type = content_type.into();
+                        Some(Body::Spans(Content::Many {
+                            parts,
+                            complete_length,
+                            content_type,
+                        }))
+                    }
+                    // Parts of nearly 2^64 bytes, whose sum no length can say.
+                    None => return self.answer_error(now, Status::RangeNotSatisfiable, |_| {}),
+                }
+            }
+            Plan::Stream(framing) => {
+                head.field("Content-Type", content_type);
+                let chunked = framing == Framing::Chunked;
+                if chunked {
+                    head.field("Transfer-Encoding", "chunked");
+                }
+                Some(Body::Stream { chunked })
+            }
+            Plan::NotModified | Plan::PreconditionFailed | Plan::Unsatisfiable(_) => None,
+        };
+        head.end();
+        match content {
+            Some(Body::Spans(parts)) if !question.is_head => {
+                if let Content::Many {
+                    parts,
+                    complete_length,
+                    content_type,
+                } = &parts
+                {
+                    let (span, complete_length) = (parts.spans()[0], *complete_length);
+                    let part = PartHead {
+                        first: true,
+                        content_type,
+                        span,
+                        complete_length,
+                    };
+                    boundary.write_part_head(&mut self.out, &part);
+                }
+                self.enter(State::Spans {
+                    parts,
+                    index: 0,
+                    sent: 0,
+                });
+            }
+            Some(Body::Stream { chunked }) if !question.is_head => {
+                self.enter(State::Stream { offset: 0, chunked });
+            }
+            _ => self.enter(State::Answer),
+        }
+    }
+
+    // Between two requests.
+
+    /// The answer is out: on to the rest of its request, to the next one, or to the end.
+    fn finish(&mut self, now: Now) {
+        let request = self.request.take();
+        let mut framing = Framing::None;
+        if let Some(request) = request {
+            self.start += request.head.head_len();
+            framing = request.framing;
+        }
+        let rest = match framing {
+            Framing::Length(length) if length > 0 => Some(Rest::Length(length)),
+            Framing::Chunked => Some(Rest::Chunked(ChunkDecoder::new())),
+            _ => None,
+        };
+        match (self.closing, rest) {
+            // A connection closed on unread bytes is reset, and the answer may be lost with it
+            // (RFC 9112 §9.6).
+            (Some(CloseReason::Finished), None) if self.start == self.filled => {
+                self.close(CloseReason::Finished);
+            }
+            (Some(reason), _) => self.enter(State::HalfClose { reason }),
+            (None, Some(rest)) => {
+                self.arm_receive(now, Deadline::Head, self.config.head_timeout);
+                self.enter(State::Discard {
+                    rest,
+                    budget: DISCARD_BYTES_MAX,
+                });
+                self.discard(now);
+            }
+            (None, None) => self.next_request(now),
+        }
+    }
+
+    /// Reads past request content in the buffer.
+    fn discard(&mut self, now: Now) {
+        let State::Discard { rest, budget } = &mut self.state else {
+            return;
+        };
+        loop {
+            let input = &self.buffer[self.start..self.filled];
+            let (used, done) = match rest {
+                Rest::Length(remaining) => {
+                    let used = clamp(*remaining, input.len());
+                    *remaining -= used as u64;
+                    (used, *remaining == 0)
+                }
+                Rest::Chunked(decoder) => {
+                    let content = clamp(decoder.content_remaining(), input.len());
+                    if content > 0 {
+                        decoder.take_content(content as u64);
+                        (content, false)
+                    } else {
+                        match decoder.parse(input) {
+                            Ok(used) => (used, decoder.is_done()),
+                            Err(_) => {
+                                let reason = CloseReason::Refused(Status::BadRequest);
+                                return self.enter(State::HalfClose { reason });
+                            }
+                        }
+                    }
+                }
+            };
+            self.start += used;
+            if done {
+                return self.next_request(now);
+            }
+            *budget = budget.saturating_sub(used as u64);
+            if *budget == 0 {
+                return self.enter(State::HalfClose {
+                    reason: CloseReason::Finished,
+                });
+            }
+            if self.start == self.filled {
+                return;
+            }
+        }
+    }
+
+    fn next_request(&mut self, now: Now) {
+        self.searched = 0;
+        self.enter(State::Head);
+        if self.start < self.filled {
+            self.arm_receive(now, Deadline::Head, self.config.head_timeout);
+            self.parse_head(now);
+        } else {
+            self.arm_receive(now, Deadline::Idle, self.config.idle_timeout);
+        }
+    }
+
+    fn arm(&mut self, now: Now, deadline: Deadline, timeout: Duration) {
+        self.armed = Armed::new(deadline, now.instant, timeout);
+    }
+
+    /// Arms a deadline for what the peer sends. A stranger has one for all of it.
+    fn arm_receive(&mut self, now: Now, deadline: Deadline, timeout: Duration) {
+        if self.authorized {
+            self.arm(now, deadline, timeout);
+        } else {
+            self.armed = self.stranger;
+        }
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        self.enter(State::Closed { reason });
+    }
+
+    /// The one place where the state changes.
+    fn enter(&mut self, state: State) {
+        log::trace!("{} -> {}", self.state.name(), state.name());
+        if matches!(state, State::Closed { .. }) {
+            self.armed = None;
+        }
+        self.state = state;
+    }
+}
+
+/// What a request says before anybody looks at its target.
+struct Message {
+    framing: Framing,
+    /// Whether the connection ends with the answer.
+    close: bool,
+    /// Place and length of the presented token, or the answer to a request without a usable one.
+    token: Result<(usize, usize), Status>,
+}
+
+impl Message {
+    /// Checks the message that starts `bytes`. Behind one that fails, no next request can be
+    /// found.
+    fn check(head: &RequestHead, bytes: &[u8]) -> Result<Self, Status> {
+        let fields = head.fields(bytes);
+        let mut hosts = fields.all(FieldName::Host);
+        let host_is_valid = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => target::is_host(host),
+            (None, _) => head.version == Version::Http10,
+            (Some(_), Some(_)) => false,
+        };
+        if !host_is_valid {
+            return Err(Status::BadRequest);
+        }
+        let framing = framing::of_request(head.version, &fields).map_err(|error| match error {
+            FramingError::UnknownCoding => Status::NotImplemented,
+            _ => Status::BadRequest,
+        })?;
+        let says_close = fields.has_member(FieldName::Connection, "close");
+        let keep_alive = match head.version {
+            Version::Http10 => fields.has_member(FieldName::Connection, "keep-alive"),
+            Version::Http11 => true,
+        };
+        let has_content = !matches!(framing, Framing::None | Framing::Length(0));
+        // Whoever waits for a 100 may or may not send the content after a final answer (RFC 9110
+        // §10.1.1), so nothing behind this request can be told apart from it.
+        let expects_continue = has_content && fields.has(FieldName::Expect);
+        let too_much = matches!(framing, Framing::Length(length) if length > DISCARD_BYTES_MAX);
+        let token = match auth::credentials(&fields) {
+            Credentials::Bearer(token) => Ok((
+                token.as_ptr() as usize - bytes.as_ptr() as usize,
+                token.len(),
+            )),
+            Credentials::Repeated => Err(Status::BadRequest),
+            Credentials::Absent | Credentials::Unusable => Err(Status::Unauthorized),
+        };
+        let close = says_close || !keep_alive || expects_continue || too_much;
+        Ok(Self {
+            framing,
+            close,
+            token,
+        })
+    }
+}
+
+/// What an answer's head depends on, of the request.
+#[derive(Clone, Copy)]
+struct Asked {
+    is_head: bool,
+    if_range: bool,
+}
+
+/// The content of an answer, before its head is written.
+enum Body {
+    Spans(Content),
+    Stream { chunked: bool },
+}
+
+impl State {
+    /// For the log: never anything that came from the peer.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::Authorize { .. } => "authorize",
+            Self::Resolve { .. } => "resolve",
+            Self::Answer => "answer",
+            Self::Spans { .. } => "spans",
+            Self::Stream { .. } => "stream",
+            Self::Discard { .. } => "discard",
+            Self::HalfClose { .. } => "half-close",
+            Self::Linger { .. } => "linger",
+            Self::Closed { .. } => "closed",
+        }
+    }
+}
+
+/// `remaining`, at most `available`.
+fn clamp(remaining: u64, available: usize) -> usize {
+    usize::try_from(remaining)
+        .unwrap_or(usize::MAX)
+        .min(available)
+}
+
+#[cfg(test)]
+mod tests;

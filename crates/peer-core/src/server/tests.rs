@@ -1,0 +1,452 @@
+//! Scenarios on the machine alone; what goes over a real wire is tested in the `tests` package.
+
+use std::time::SystemTime;
+
+use super::*;
+
+/// A connection with a driver that answers every instruction from `content`.
+struct Peer {
+    connection: ServerConnection,
+    now: Now,
+    content: Vec<u8>,
+    length: Option<u64>,
+    /// The source fails when asked for this offset.
+    fails_at: Option<u64>,
+    sent: Vec<u8>,
+}
+
+impl Peer {
+    fn new(content: &str) -> Self {
+        let now = Now::new(
+            Instant::now(),
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000),
+        );
+        Self {
+            connection: ServerConnection::new(ServerConfig::default(), 1, now),
+            now,
+            content: content.into(),
+            length: Some(content.len() as u64),
+            fails_at: None,
+            sent: Vec::new(),
+        }
+    }
+
+    /// Hands over bytes and carries out instructions until more bytes, or nothing, is wanted.
+    fn receive(&mut self, mut bytes: &[u8]) -> Option<CloseReason> {
+        loop {
+            let poll = format!("{:?}", self.connection.poll_output());
+            assert_eq!(
+                poll,
+                format!("{:?}", self.connection.poll_output()),
+                "polling is pure"
+            );
+            match self.connection.poll_output() {
+                Output::Receive if bytes.is_empty() => return None,
+                Output::Receive => {
+                    let buffer = self.connection.receive_buffer();
+                    assert!(!buffer.is_empty());
+                    let n = bytes.len().min(buffer.len());
+                    buffer[..n].copy_from_slice(&bytes[..n]);
+                    bytes = &bytes[n..];
+                    self.connection.handle_received(self.now, n);
+                }
+                Output::Authorize { token: b"t" } => {
+                    self.connection
+                        .handle_authorized(self.now, Authorization::Granted);
+                }
+                Output::Authorize { .. } => {
+                    self.connection
+                        .handle_authorized(self.now, Authorization::Denied);
+                }
+                Output::Resolve { handle } => {
+                    let source = (handle == "a").then_some(SourceInfo {
+                        complete_length: self.length,
+                        content_type: Some("audio/mpeg"),
+                        validators: Validators::default(),
+                    });
+                    self.connection.handle_source(self.now, source);
+                }
+                Output::Send { bytes } => {
+                    self.sent.extend_from_slice(bytes);
+                    self.connection.handle_sent(self.now, 0);
+                }
+                Output::SendSource { offset, .. } if self.fails_at == Some(offset) => {
+                    self.connection.handle_source_failed(self.now);
+                }
+                Output::SendSource {
+                    prefix,
+                    offset,
+                    len,
+                    chunked,
+                } => {
+                    // Three bytes at a time: every answer takes several steps.
+                    let rest = self.content.get(offset as usize..).unwrap_or_default();
+                    let n = rest.len().min(3).min(len.unwrap_or(3) as usize);
+                    if n == 0 {
+                        self.connection.handle_source_end(self.now);
+                        continue;
+                    }
+                    self.sent.extend_from_slice(prefix);
+                    if chunked {
+                        self.sent.extend_from_slice(format!("{n:x}\r\n").as_bytes());
+                    }
+                    self.sent.extend_from_slice(&rest[..n]);
+                    if chunked {
+                        self.sent.extend_from_slice(b"\r\n");
+                    }
+                    self.connection.handle_sent(self.now, n as u64);
+                }
+                Output::HalfClose => self.connection.handle_half_closed(self.now),
+                Output::Close { reason } => return Some(reason),
+            }
+        }
+    }
+
+    /// The answers so far, without their `Date`.
+    fn answers(&self) -> String {
+        let text = String::from_utf8(self.sent.clone()).unwrap();
+        text.replace("Date: Sun, 09 Sep 2001 01:46:40 GMT\r\n", "")
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now.instant += time;
+        self.connection.handle_timeout(self.now);
+    }
+}
+
+fn get(more: &str) -> String {
+    format!("GET /track/a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer t\r\n{more}\r\n")
+}
+
+fn check(content: &str, request: &str, expected: &str, end: Option<CloseReason>) {
+    let mut whole = Peer::new(content);
+    assert_eq!(whole.receive(request.as_bytes()), end, "{request}");
+    assert_eq!(whole.answers(), expected, "{request}");
+    // Byte by byte comes to the same.
+    let mut bytes = Peer::new(content);
+    let mut last = None;
+    for byte in request.bytes() {
+        last = bytes.receive(&[byte]);
+    }
+    assert_eq!(
+        (bytes.answers(), last),
+        (expected.to_owned(), end),
+        "{request}"
+    );
+}
+
+const WHOLE: &str = "HTTP/1.1 200 OK\r\nCache-Control: private, no-transform\r\nAccept-Ranges: bytes\r\n\
+                     Content-Type: audio/mpeg\r\nContent-Length: 10\r\n\r\n0123456789";
+
+#[test]
+fn whole_and_again() {
+    check("0123456789", &get(""), WHOLE, None);
+    check("0123456789", &get("").repeat(3), &WHOLE.repeat(3), None);
+}
+
+#[test]
+fn a_range() {
+    let expected = "HTTP/1.1 206 Partial Content\r\nCache-Control: private, no-transform\r\n\
+         Accept-Ranges: bytes\r\nContent-Type: audio/mpeg\r\nContent-Length: 4\r\n\
+         Content-Range: bytes 2-5/10\r\n\r\n2345";
+    check("0123456789", &get("Range: bytes=2-5\r\n"), expected, None);
+}
+
+#[test]
+fn several_ranges() {
+    let line = format!("{:032x}", 1);
+    let part = |range: &str, content: &str| {
+        format!(
+            "--{line}\r\nContent-Type: audio/mpeg\r\nContent-Range: bytes {range}/10\r\n\r\n{content}\r\n"
+        )
+    };
+    let content = part("0-3", "0123") + &part("9-9", "9") + &format!("--{line}--\r\n");
+    let expected = format!(
+        "HTTP/1.1 206 Partial Content\r\nCache-Control: private, no-transform\r\nAccept-Ranges: bytes\r\n\
+         Content-Type: multipart/byteranges; boundary={line}\r\nContent-Length: {}\r\n\r\n{content}",
+        content.len()
+    );
+    check(
+        "0123456789",
+        &get("Range: bytes=0-3,-1\r\n"),
+        &expected,
+        None,
+    );
+}
+
+#[test]
+fn head_has_no_content() {
+    let request = get("Range: bytes=2-5\r\n").replace("GET", "HEAD") + &get("");
+    let head = WHOLE.strip_suffix("0123456789").unwrap();
+    check("0123456789", &request, &format!("{head}{WHOLE}"), None);
+}
+
+#[test]
+fn strangers_learn_nothing() {
+    let answer = |challenge: &str| {
+        format!(
+            "HTTP/1.1 401 Unauthorized\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 17\r\n\
+             Cache-Control: no-store\r\nWWW-Authenticate: {challenge}\r\n\r\n401 Unauthorized\n"
+        )
+    };
+    for line in [
+        "GET /track/a",
+        "GET /nothing",
+        "BREW /track/a",
+        "PUT /%zz",
+        "GET https://h/",
+    ] {
+        let request = format!("{line} HTTP/1.1\r\nHost: h\r\n\r\n");
+        check("", &request, &answer(auth::CHALLENGE), None);
+        let request = format!("{line} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer x\r\n\r\n");
+        check("", &request, &answer(auth::CHALLENGE_INVALID_TOKEN), None);
+    }
+}
+
+#[test]
+fn the_third_wrong_token_ends_it() {
+    let mut peer = Peer::new("");
+    let wrong = get("").replace("Bearer t", "Bearer x");
+    assert_eq!(peer.receive(wrong.repeat(2).as_bytes()), None);
+    assert!(!peer.answers().contains("Connection: close"));
+    peer.receive(wrong.repeat(2).as_bytes());
+    assert_eq!(peer.answers().matches("401 Unauthorized\r\n").count(), 3);
+    assert!(peer.answers().contains("Connection: close"));
+    peer.connection.handle_eof(peer.now);
+    let reason = CloseReason::Refused(Status::Unauthorized);
+    assert_eq!(peer.connection.poll_output(), Output::Close { reason });
+}
+
+#[test]
+fn unknown_length() {
+    let mut peer = Peer::new("01234");
+    peer.length = None;
+    peer.receive(get("Range: bytes=2-\r\n").as_bytes());
+    let head = "HTTP/1.1 200 OK\r\nCache-Control: private, no-transform\r\nAccept-Ranges: none\r\n\
+                Content-Type: audio/mpeg\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_eq!(
+        peer.answers(),
+        format!("{head}3\r\n012\r\n2\r\n34\r\n0\r\n\r\n")
+    );
+    let mut peer = Peer::new("01234");
+    peer.length = None;
+    let end = peer.receive(get("Connection: close\r\n").as_bytes());
+    assert!(peer.answers().ends_with("\r\n\r\n01234"));
+    assert_eq!(end, Some(CloseReason::Finished));
+    let mut peer = Peer::new("01234");
+    peer.length = None;
+    peer.receive(get("Connection: close\r\nRange: bytes=1-\r\n").as_bytes());
+    assert!(peer.answers().starts_with("HTTP/1.1 416 "));
+    assert!(!peer.answers().contains("Content-Range"));
+}
+
+#[test]
+fn a_failing_source_is_an_honest_500_or_a_cut() {
+    for (length, fails_at, status, cut) in [
+        (Some(10), 0, "500 Internal Server Error", false),
+        (Some(10), 3, "200 OK", true),
+        (None, 0, "500 Internal Server Error", false),
+        (None, 3, "200 OK", true),
+        // It ends before its length.
+        (Some(13), 13, "200 OK", true),
+    ] {
+        let mut peer = Peer::new("0123456789");
+        peer.length = length;
+        peer.fails_at = Some(fails_at);
+        let end = peer.receive(get("").repeat(2).as_bytes());
+        assert!(
+            peer.answers().starts_with(&format!("HTTP/1.1 {status}")),
+            "{fails_at}"
+        );
+        assert_eq!(end, cut.then_some(CloseReason::SourceFailed), "{fails_at}");
+        if cut {
+            assert_eq!(
+                peer.answers().matches("HTTP/1.1").count(),
+                1,
+                "nothing comes behind it"
+            );
+            assert!(!peer.answers().contains("\r\n0\r\n\r\n"), "no last chunk");
+        }
+    }
+}
+
+#[test]
+fn request_content_is_read_past_or_ends_the_connection() {
+    let with_content = |fields: &str, content: &str| get(fields) + content + &get("");
+    check(
+        "0123456789",
+        &with_content("Content-Length: 5\r\n", "GET /"),
+        &WHOLE.repeat(2),
+        None,
+    );
+    let chunks = "5\r\nGET /\r\n0\r\nA: b\r\n\r\n";
+    check(
+        "0123456789",
+        &with_content("Transfer-Encoding: chunked\r\n", chunks),
+        &WHOLE.repeat(2),
+        None,
+    );
+    for fields in [
+        "Content-Length: 16385\r\n",
+        "Content-Length: 5\r\nExpect: 100-continue\r\n",
+    ] {
+        let mut peer = Peer::new("0123456789");
+        peer.receive(with_content(fields, "GET /").as_bytes());
+        assert_eq!(
+            peer.answers().matches("HTTP/1.1 200").count(),
+            1,
+            "{fields}"
+        );
+        assert!(peer.answers().contains("Connection: close\r\n"), "{fields}");
+    }
+}
+
+#[test]
+fn strangers_have_one_deadline_for_all_they_send() {
+    let mut peer = Peer::new("");
+    let head = peer.connection.config.head_timeout;
+    let stranger = get("").replace("Bearer t", "Bearer x");
+    peer.now.instant += head / 2;
+    assert_eq!(peer.receive(stranger.as_bytes()), None);
+    peer.now.instant += head / 2;
+    assert_eq!(peer.receive(b"GET /"), None);
+    peer.connection.handle_timeout(peer.now);
+    peer.receive(b"");
+    assert!(
+        peer.answers()
+            .contains("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n")
+    );
+}
+
+#[test]
+fn paired_peers_have_a_deadline_for_each_thing() {
+    let mut peer = Peer::new("0123456789");
+    let ServerConfig {
+        head_timeout,
+        idle_timeout,
+        linger_timeout,
+        ..
+    } = peer.connection.config;
+    assert_eq!(peer.receive(get("").as_bytes()), None);
+    assert_eq!(
+        peer.connection.poll_timeout(),
+        Some((Deadline::Idle, peer.now.instant + idle_timeout))
+    );
+    peer.wait(idle_timeout - Duration::from_millis(1));
+    assert_eq!(peer.receive(b"GET"), None);
+    assert_eq!(
+        peer.connection.poll_timeout(),
+        Some((Deadline::Head, peer.now.instant + head_timeout))
+    );
+    let armed = peer.connection.poll_timeout();
+    peer.now.instant += Duration::from_secs(1);
+    assert_eq!(peer.receive(b" /"), None);
+    assert_eq!(peer.connection.poll_timeout(), armed, "not per read");
+    peer.wait(head_timeout);
+    assert_eq!(peer.receive(b""), None);
+    assert!(peer.answers().contains("HTTP/1.1 408"));
+    assert_eq!(
+        peer.connection.poll_timeout(),
+        Some((Deadline::Linger, peer.now.instant + linger_timeout))
+    );
+    peer.wait(linger_timeout);
+    let reason = CloseReason::TimedOut(Deadline::Head);
+    assert_eq!(peer.connection.poll_output(), Output::Close { reason });
+}
+
+#[test]
+fn a_suspended_phone_is_not_a_failed_peer() {
+    let mut peer = Peer::new("0123456789");
+    assert_eq!(peer.receive(get("").as_bytes()), None);
+    peer.wait(Duration::from_secs(8 * 60 * 60));
+    assert_eq!(peer.connection.poll_output(), Output::Receive);
+    assert_eq!(peer.receive(get("").as_bytes()), None);
+    assert_eq!(peer.answers(), WHOLE.repeat(2));
+}
+
+#[test]
+fn a_reader_that_takes_nothing_stalls() {
+    let mut peer = Peer::new("0123456789");
+    let ServerConfig { stall_timeout, .. } = peer.connection.config;
+    let request = get("");
+    peer.connection.receive_buffer()[..request.len()].copy_from_slice(request.as_bytes());
+    peer.connection.handle_received(peer.now, request.len());
+    peer.connection
+        .handle_authorized(peer.now, Authorization::Granted);
+    assert_eq!(
+        peer.connection.poll_timeout(),
+        None,
+        "the app may take its time"
+    );
+    let source = SourceInfo {
+        complete_length: Some(10),
+        ..SourceInfo::default()
+    };
+    peer.connection.handle_source(peer.now, Some(source));
+    peer.wait(stall_timeout - Duration::from_millis(1));
+    peer.connection.handle_progress(peer.now);
+    peer.wait(stall_timeout - Duration::from_millis(1));
+    assert!(matches!(
+        peer.connection.poll_output(),
+        Output::SendSource { offset: 0, .. }
+    ));
+    peer.wait(Duration::from_millis(1));
+    let reason = CloseReason::TimedOut(Deadline::Stall);
+    assert_eq!(peer.connection.poll_output(), Output::Close { reason });
+}
+
+#[test]
+fn the_end_of_the_peers_half() {
+    for (request, reason) in [
+        (String::new(), CloseReason::Finished),
+        (get(""), CloseReason::Finished),
+        (get("").repeat(2), CloseReason::Finished),
+        (get("") + "GET", CloseReason::Incomplete),
+        (
+            get("Content-Length: 5\r\n") + "GET",
+            CloseReason::Incomplete,
+        ),
+    ] {
+        let mut peer = Peer::new("0123456789");
+        assert_eq!(peer.receive(request.as_bytes()), None);
+        peer.connection.handle_eof(peer.now);
+        assert_eq!(
+            peer.connection.poll_output(),
+            Output::Close { reason },
+            "{request}"
+        );
+    }
+}
+
+#[test]
+fn overload_is_told_to_who_holds_the_token() {
+    let mut peer = Peer::new("");
+    let request = get("");
+    peer.connection.receive_buffer()[..request.len()].copy_from_slice(request.as_bytes());
+    peer.connection.handle_received(peer.now, request.len());
+    peer.connection
+        .handle_authorized(peer.now, Authorization::Overloaded);
+    peer.receive(b"");
+    assert!(
+        peer.answers()
+            .starts_with("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n")
+    );
+    assert!(peer.answers().contains("Retry-After: 1\r\n"));
+}
+
+#[test]
+#[should_panic(expected = "sent more than asked for")]
+fn sending_more_than_asked_for_is_a_bug() {
+    let mut peer = Peer::new("");
+    let request = get("Range: bytes=0-4\r\n");
+    peer.connection.receive_buffer()[..request.len()].copy_from_slice(request.as_bytes());
+    peer.connection.handle_received(peer.now, request.len());
+    peer.connection
+        .handle_authorized(peer.now, Authorization::Granted);
+    let source = SourceInfo {
+        complete_length: Some(10),
+        ..SourceInfo::default()
+    };
+    peer.connection.handle_source(peer.now, Some(source));
+    peer.connection.handle_sent(peer.now, 6);
+}
