@@ -8,60 +8,43 @@ use peer_proto::{
 };
 
 /// The parts of a multipart answer: at least two, ascending, and neither touching nor overlapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parts {
-    spans: [Span; RANGES_MAX],
-    len: usize,
-}
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts(Vec<Span>);
 
 impl Parts {
-    const fn new() -> Self {
-        Self {
-            spans: [Span { offset: 0, len: 0 }; RANGES_MAX],
-            len: 0,
-        }
-    }
-
     /// The spans, in order.
     #[must_use]
     pub fn spans(&self) -> &[Span] {
-        &self.spans[..self.len]
+        &self.0
     }
 
     /// Appends a span, or joins it to the last one where it starts in or right behind that.
-    /// `None` when there is no room.
-    fn push(&mut self, span: Span) -> Option<()> {
-        if let Some(last) = self.spans[..self.len].last_mut() {
-            if span.offset >= last.offset && span.offset <= last.end() {
+    fn push(&mut self, span: Span) {
+        match self.0.last_mut() {
+            Some(last) if span.offset >= last.offset && span.offset <= last.end() => {
                 last.len = last.end().max(span.end()) - last.offset;
-                return Some(());
             }
+            _ => self.0.push(span),
         }
-        *self.spans.get_mut(self.len)? = span;
-        self.len += 1;
-        Some(())
     }
 
     fn is_ascending(&self) -> bool {
-        self.spans()
-            .windows(2)
-            .all(|pair| pair[0].end() < pair[1].offset)
+        self.0.windows(2).all(|pair| pair[0].end() < pair[1].offset)
     }
 
     /// The same bytes in ascending spans.
     fn merged(mut self) -> Self {
-        self.spans[..self.len].sort_unstable_by_key(|span| span.offset);
-        let mut merged = Self::new();
-        for &span in self.spans() {
-            // Never more spans than before, so there is room.
-            let _ = merged.push(span);
+        self.0.sort_unstable_by_key(|span| span.offset);
+        let mut merged = Self(Vec::with_capacity(self.0.len()));
+        for span in self.0 {
+            merged.push(span);
         }
         merged
     }
 }
 
 /// The part of a representation that a range set selects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// All of it, as if there were no `Range`.
     Whole,
@@ -84,9 +67,17 @@ pub fn select(set: &RangeSet<'_>, complete_length: u64) -> Selection {
     if complete_length == 0 {
         return Selection::Whole;
     }
-    let mut parts = Parts::new();
-    for span in set.specs().filter_map(|spec| spec.satisfy(complete_length)) {
-        if parts.push(span).is_none() {
+    let mut satisfied = set.specs().filter_map(|spec| spec.satisfy(complete_length));
+    let Some(first) = satisfied.next() else {
+        return Selection::Unsatisfiable;
+    };
+    let Some(second) = satisfied.next() else {
+        return Selection::Single(first);
+    };
+    let mut parts = Parts(vec![first]);
+    for span in std::iter::once(second).chain(satisfied) {
+        parts.push(span);
+        if parts.0.len() > RANGES_MAX {
             return Selection::Whole;
         }
     }
@@ -95,7 +86,6 @@ pub fn select(set: &RangeSet<'_>, complete_length: u64) -> Selection {
         parts = parts.merged();
     }
     match parts.spans() {
-        [] => Selection::Unsatisfiable,
         [span] => Selection::Single(*span),
         _ if is_ascending => Selection::Parts(parts),
         _ => Selection::Whole,
@@ -122,7 +112,7 @@ pub struct Question<'a> {
 }
 
 /// The answer to a request for a representation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
     /// 200 with the whole representation, of this length.
     Whole(u64),

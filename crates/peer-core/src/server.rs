@@ -530,7 +530,7 @@ impl ServerConnection {
             validators: source.validators,
             now: now.date,
         });
-        self.answer(now, &plan, &source, asked);
+        self.answer(now, plan, &source, asked);
     }
 
     /// States that the peer can take bytes from now on, or took some: the stall deadline starts
@@ -780,7 +780,7 @@ impl ServerConnection {
     }
 
     /// Answers with a representation, or a part of it, or the news that it has not changed.
-    fn answer(&mut self, now: Now, plan: &Plan, source: &SourceInfo<'_>, question: Asked) {
+    fn answer(&mut self, now: Now, plan: Plan, source: &SourceInfo<'_>, asked: Asked) {
         let content_type = source
             .content_type
             .map(str::as_bytes)
@@ -804,7 +804,7 @@ impl ServerConnection {
             Plan::PreconditionFailed => {
                 return self.answer_error(now, Status::PreconditionFailed, |_| {});
             }
-            &Plan::Unsatisfiable(complete_length) => {
+            Plan::Unsatisfiable(complete_length) => {
                 return self.answer_error(now, Status::RangeNotSatisfiable, |head| {
                     if let Some(complete_length) = complete_length {
                         head.content_range(ContentRange::Unsatisfied { complete_length });
@@ -812,7 +812,7 @@ impl ServerConnection {
                 });
             }
         };
-        if *plan == Plan::Stream(Framing::UntilClose) {
+        if plan == Plan::Stream(Framing::UntilClose) {
             self.closing.get_or_insert(CloseReason::Finished);
         }
         let boundary = self.boundary;
@@ -823,10 +823,10 @@ impl ServerConnection {
         }
         // Whoever sent If-Range has these from an earlier answer (RFC 9110 §15.3.7), and whoever
         // gets a 304 needs the date only where there is no tag (§15.4.5).
-        let knows = matches!(plan, Plan::Single(..)) && question.if_range;
-        let not_modified = *plan == Plan::NotModified;
+        let knows = matches!(plan, Plan::Single(..)) && asked.if_range;
+        let not_modified = plan == Plan::NotModified;
         if let Some(modified) =
-            last_modified.filter(|_| !knows && !(not_modified && entity_tag.is_some()))
+            last_modified.filter(|_| !(knows || not_modified && entity_tag.is_some()))
         {
             head.date("Last-Modified", modified);
         }
@@ -838,7 +838,7 @@ impl ServerConnection {
             };
             head.field("Accept-Ranges", ranges);
         }
-        let content = match *plan {
+        let content = match plan {
             Plan::Whole(length) => {
                 head.field("Content-Type", content_type)
                     .content_length(length);
@@ -887,7 +887,7 @@ impl ServerConnection {
         };
         head.end();
         match content {
-            Some(Body::Spans(parts)) if !question.is_head => {
+            Some(Body::Spans(parts)) if !asked.is_head => {
                 if let Content::Many {
                     parts,
                     complete_length,
@@ -909,7 +909,7 @@ impl ServerConnection {
                     sent: 0,
                 });
             }
-            Some(Body::Stream { chunked }) if !question.is_head => {
+            Some(Body::Stream { chunked }) if !asked.is_head => {
                 self.enter(State::Stream { offset: 0, chunked });
             }
             _ => self.enter(State::Answer),
