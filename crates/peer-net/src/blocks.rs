@@ -1,0 +1,31 @@
+//! The large blocks that content passes through, shared by all connections of a server.
+
+use std::sync::{Mutex, PoisonError};
+
+/// Bytes of one block. Measured on the way: larger ones win nothing, smaller ones cost a system
+/// call each.
+pub(crate) const BLOCK_BYTES: usize = 256 * 1024;
+
+/// Blocks kept for reuse. More transfers than this allocate, and free, their own.
+const SPARE_MAX: usize = 8;
+
+/// Blocks that no transfer uses now.
+///
+/// A fresh block costs a page fault for each of its pages when it is first written; a reused one
+/// costs nothing. A connection holds one only while it sends, so an idle one stays small.
+#[derive(Debug, Default)]
+pub(crate) struct Blocks(Mutex<Vec<Box<[u8]>>>);
+
+impl Blocks {
+    pub(crate) fn take(&self) -> Box<[u8]> {
+        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| vec![0; BLOCK_BYTES].into_boxed_slice())
+    }
+
+    pub(crate) fn give_back(&self, block: Box<[u8]>) {
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_MAX {
+            spare.push(block);
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! The driver of one server connection: carries out what the machine in `peer-core` says.
+
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant, SystemTime},
+};
+
+use peer_core::{CloseReason, Now, Output, ServerConnection, SourceInfo};
+use peer_proto::{
+    EntityTag, HttpDate, Validators,
+    framing::{CHUNK_PREFIX_BYTES, CHUNK_SUFFIX, write_chunk_size},
+};
+
+use crate::{
+    config::{ServerEvent, Transfer, TransferEnd},
+    service::{Connection, Service, count},
+    source::{ByteSource, SourceMetadata},
+    stream::{Stream, is_timeout},
+    token_set::Holder,
+};
+
+/// Bytes of the block that a connection keeps between requests: room for any head, and for a head
+/// with a small content, which then go out in one write.
+const SMALL_BLOCK_BYTES: usize = 4 * 1024;
+
+/// Socket timeouts are at least this long: zero is refused by std.
+const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+
+/// Serves one connection to its end.
+pub(crate) fn serve(service: &Service, connection: &Connection) {
+    let mut driver = Driver::new(service, connection);
+    let end = driver.run();
+    let reason = match &end {
+        Ok(reason) => TransferEnd::of(*reason),
+        Err(_) => TransferEnd::HungUp,
+    };
+    driver.end_transfer(reason);
+    let counters = &service.counters;
+    match end {
+        Ok(CloseReason::TimedOut(deadline)) => {
+            count(&counters.timed_out);
+            log::debug!("{}: {deadline:?} deadline passed", connection.address);
+        }
+        Ok(CloseReason::SourceFailed) => {
+            count(&counters.source_failed);
+            log::debug!("{}: cut, since its source failed", connection.address);
+        }
+        Ok(reason) => log::debug!("{}: closed: {reason:?}", connection.address),
+        Err(error) => {
+            count(&counters.hung_up);
+            log::debug!("{}: hung up: {error}", connection.address);
+        }
+    }
+    connection.stream.hang_up();
+}
+
+/// The transfer that is running, for the event hook and the counters.
+struct Running {
+    id: u64,
+    sent: u64,
+}
+
+struct Driver<'a> {
+    service: &'a Service,
+    connection: &'a Connection,
+    stream: &'a dyn Stream,
+    machine: ServerConnection,
+    now: Now,
+    read_timeout: Option<Duration>,
+    small: Vec<u8>,
+    large: Option<Box<[u8]>>,
+    holder: Option<Holder>,
+    source: Option<Arc<dyn ByteSource>>,
+    /// The version of the source that the answer promises.
+    entity_tag: Option<EntityTag>,
+    /// The handle, kept for the event hook only.
+    handle: String,
+    transfer: Option<Running>,
+}
+
+impl<'a> Driver<'a> {
+    fn new(service: &'a Service, connection: &'a Connection) -> Self {
+        let now = read_clocks();
+        Self {
+            service,
+            connection,
+            stream: &*connection.stream,
+            machine: ServerConnection::new(service.config.deadlines, random(), now),
+            now,
+            read_timeout: None,
+            small: Vec::new(),
+            large: None,
+            holder: None,
+            source: None,
+            entity_tag: None,
+            handle: String::new(),
+            transfer: None,
+        }
+    }
+
+    fn run(&mut self) -> io::Result<CloseReason> {
+        let stall = self.service.config.deadlines.stall_timeout;
+        self.stream
+            .set_write_timeout(Some(stall.max(TIMEOUT_MIN)))?;
+        loop {
+            match self.machine.poll_output() {
+                Output::Receive => self.receive()?,
+                Output::Authorize { token } => {
+                    let (authorization, holder) =
+                        self.service
+                            .authorize(self.connection, token, self.now.instant);
+                    self.holder = holder;
+                    self.machine.handle_authorized(self.now, authorization);
+                }
+                Output::Resolve { .. } => self.resolve(),
+                Output::Send { bytes } => {
+                    self.small.clear();
+                    self.small.extend_from_slice(bytes);
+                    self.now = read_clocks();
+                    if send(&mut self.machine, &mut self.now, self.stream, &self.small)? {
+                        self.machine.handle_sent(self.now, 0);
+                    }
+                }
+                Output::SendSource { .. } => self.send_source()?,
+                Output::HalfClose => {
+                    self.stream.shutdown_write()?;
+                    self.machine.handle_half_closed(self.now);
+                }
+                Output::Close { reason } => return Ok(reason),
+            }
+        }
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        self.end_transfer(TransferEnd::Complete);
+        self.source = None;
+        if let Some(block) = self.large.take() {
+            self.service.blocks.give_back(block);
+        }
+        if let Some((_, at)) = self.machine.poll_timeout() {
+            self.bound_read(at.saturating_duration_since(self.now.instant))?;
+        }
+        let waits = self.machine.is_authorized();
+        if waits {
+            self.service.set_idle(self.connection, self.now.instant);
+            // Either this sees that the server drains, or the one who drains it sees this idle.
+            if self.service.draining.load(Ordering::SeqCst) {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        }
+        let received = self.stream.read(self.machine.receive_buffer());
+        self.now = read_clocks();
+        if waits {
+            self.connection.set_busy();
+        }
+        match received {
+            Ok(0) => self.machine.handle_eof(self.now),
+            Ok(n) => self.machine.handle_received(self.now, n),
+            Err(error) if is_timeout(&error) => self.machine.handle_timeout(self.now),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Bounds the next read by about `left`. A system call for each request is saved by keeping a
+    /// bound that is near: waking early costs a round through the loop, waking a little late
+    /// nothing.
+    fn bound_read(&mut self, left: Duration) -> io::Result<()> {
+        let near = |bound: Duration| bound >= left / 2 && bound <= left + left / 4;
+        if !self.read_timeout.is_some_and(near) {
+            let bound = left.max(TIMEOUT_MIN);
+            self.stream.set_read_timeout(Some(bound))?;
+            self.read_timeout = Some(bound);
+        }
+        Ok(())
+    }
+
+    /// Asks the app for the source, and the source what it is. Both may panic.
+    fn resolve(&mut self) {
+        let Output::Resolve { handle } = self.machine.poll_output() else {
+            return;
+        };
+        count(&self.service.counters.requests);
+        let allowed = self
+            .holder
+            .as_ref()
+            .is_some_and(|holder| holder.allows(handle));
+        if self.service.config.hook.is_some() {
+            self.handle.clear();
+            self.handle.push_str(handle);
+        }
+        let looked_up = allowed.then(|| {
+            catch_unwind(AssertUnwindSafe(|| {
+                (self.service.resolver)(handle).map(|source| (source.metadata(), source))
+            }))
+        });
+        match looked_up {
+            None | Some(Ok(None)) => self.machine.handle_source(self.now, None),
+            Some(Ok(Some((metadata, source)))) => self.begin_answer(&metadata, source),
+            Some(Err(_)) => {
+                log::warn!("the resolver, or its source, panicked");
+                self.machine.handle_source_failed(self.now);
+            }
+        }
+    }
+
+    fn begin_answer(&mut self, metadata: &SourceMetadata, source: Arc<dyn ByteSource>) {
+        let SourceMetadata {
+            len: complete_length,
+            entity_tag,
+            last_modified,
+        } = *metadata;
+        let last_modified = last_modified.and_then(HttpDate::new);
+        let validators = Validators {
+            entity_tag,
+            last_modified,
+        };
+        // The borrowed media type lives as long as the source does.
+        let Ok(content_type) = catch_unwind(AssertUnwindSafe(|| source.content_type())) else {
+            log::warn!("a source panicked");
+            return self.machine.handle_source_failed(self.now);
+        };
+        let info = SourceInfo {
+            complete_length,
+            content_type,
+            validators,
+        };
+        self.machine.handle_source(self.now, Some(info));
+        self.entity_tag = entity_tag;
+        self.source = Some(source);
+    }
+
+    /// Sends the next block of the source, with what must stand before and behind it.
+    fn send_source(&mut self) -> io::Result<()> {
+        if self.transfer.is_none() {
+            self.begin_transfer();
+        }
+        let Output::SendSource {
+            prefix,
+            offset,
+            len,
+            chunked,
+        } = self.machine.poll_output()
+        else {
+            return Ok(());
+        };
+        let Some(source) = &self.source else {
+            self.machine.handle_source_failed(self.now);
+            return Ok(());
+        };
+        let (size_line, suffix) = if chunked {
+            (CHUNK_PREFIX_BYTES, CHUNK_SUFFIX.len())
+        } else {
+            (0, 0)
+        };
+        let lead = prefix.len() + size_line;
+        let wanted = len.unwrap_or(u64::MAX);
+        let is_small = wanted <= (SMALL_BLOCK_BYTES - suffix).saturating_sub(lead) as u64;
+        let block: &mut [u8] = if is_small {
+            self.small.resize(SMALL_BLOCK_BYTES, 0);
+            &mut self.small
+        } else {
+            self.large.get_or_insert_with(|| self.service.blocks.take())
+        };
+        let room = block.len() - lead - suffix;
+        let room = usize::try_from(wanted).unwrap_or(usize::MAX).min(room);
+        let read = read_source(&**source, offset, &mut block[lead..lead + room]);
+        let is_last = match read {
+            Ok(n) => n == 0 || len == Some(n as u64),
+            Err(_) => false,
+        };
+        // Never the end of an answer that mixes two versions.
+        let changed =
+            is_last && self.entity_tag.is_some() && !is_version(&**source, self.entity_tag);
+        let n = match read {
+            Ok(n) if !changed => n,
+            Ok(_) => {
+                log::warn!("a source changed while it was sent");
+                self.machine.handle_source_failed(self.now);
+                return Ok(());
+            }
+            Err(error) => {
+                log::warn!("a source failed at offset {offset}: {error}");
+                self.machine.handle_source_failed(self.now);
+                return Ok(());
+            }
+        };
+        if n == 0 {
+            self.machine.handle_source_end(self.now);
+            return Ok(());
+        }
+        let mut start = lead;
+        let mut end = lead + n;
+        if chunked {
+            let mut line = [0; CHUNK_PREFIX_BYTES];
+            let at = write_chunk_size(&mut line, n as u64);
+            start -= CHUNK_PREFIX_BYTES - at;
+            block[start..lead].copy_from_slice(&line[at..]);
+            block[end..end + suffix].copy_from_slice(CHUNK_SUFFIX);
+            end += suffix;
+        }
+        start -= prefix.len();
+        block[start..start + prefix.len()].copy_from_slice(prefix);
+        self.now = read_clocks();
+        if !send(
+            &mut self.machine,
+            &mut self.now,
+            self.stream,
+            &block[start..end],
+        )? {
+            return Ok(());
+        }
+        self.service
+            .counters
+            .content_bytes
+            .fetch_add(n as u64, Ordering::Relaxed);
+        if let Some(transfer) = &mut self.transfer {
+            transfer.sent += n as u64;
+        }
+        self.machine.handle_sent(self.now, n as u64);
+        if self.service.config.hook.is_some() {
+            self.tell(|transfer, sent| ServerEvent::TransferProgressed { transfer, sent });
+        }
+        Ok(())
+    }
+
+    fn begin_transfer(&mut self) {
+        count(&self.service.counters.transfers);
+        count(&self.service.counters.transfers_running);
+        self.transfer = Some(Running {
+            id: self.service.next_transfer(),
+            sent: 0,
+        });
+        self.tell(|transfer, _| ServerEvent::TransferStarted(transfer));
+    }
+
+    fn end_transfer(&mut self, end: TransferEnd) {
+        if self.transfer.is_none() {
+            return;
+        }
+        let was_cut = self.connection.cut.load(Ordering::Relaxed);
+        let end = match end {
+            TransferEnd::HungUp if was_cut => TransferEnd::Cut,
+            // The connection was to end with this answer, and did.
+            TransferEnd::HungUp if self.is_finished() => TransferEnd::Complete,
+            end => end,
+        };
+        self.tell(|transfer, sent| ServerEvent::TransferEnded {
+            transfer,
+            sent,
+            end,
+        });
+        self.transfer = None;
+        self.service
+            .counters
+            .transfers_running
+            .fetch_sub(1, Ordering::Relaxed);
+        if end == TransferEnd::Complete {
+            count(&self.service.counters.transfers_complete);
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        matches!(
+            self.machine.poll_output(),
+            Output::Close {
+                reason: CloseReason::Finished
+            }
+        )
+    }
+
+    fn tell<'e>(&'e self, event: impl FnOnce(Transfer<'e>, u64) -> ServerEvent<'e>) {
+        if self.service.config.hook.is_none() {
+            return;
+        }
+        let Some(running) = &self.transfer else {
+            return;
+        };
+        let transfer = Transfer {
+            id: running.id,
+            token_name: self.holder.as_ref().map_or("", |holder| &holder.name),
+            handle: &self.handle,
+            address: self.connection.address,
+        };
+        self.service.tell(&event(transfer, running.sent));
+    }
+}
+
+impl Drop for Driver<'_> {
+    fn drop(&mut self) {
+        if let Some(block) = self.large.take() {
+            self.service.blocks.give_back(block);
+        }
+    }
+}
+
+/// Writes all of `bytes`. Returns `false` when the machine has given the peer up instead: its next
+/// output says why.
+fn send(
+    machine: &mut ServerConnection,
+    now: &mut Now,
+    stream: &dyn Stream,
+    mut bytes: &[u8],
+) -> io::Result<bool> {
+    machine.handle_progress(*now);
+    loop {
+        match stream.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) if n >= bytes.len() => return Ok(true),
+            Ok(n) => {
+                bytes = &bytes[n..];
+                *now = read_clocks();
+                machine.handle_progress(*now);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_timeout(&error) => {
+                *now = read_clocks();
+                machine.handle_timeout(*now);
+                if matches!(machine.poll_output(), Output::Close { .. }) {
+                    return Ok(false);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Reads a block of an app's source, which may panic and may lie.
+fn read_source(source: &dyn ByteSource, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match catch_unwind(AssertUnwindSafe(|| source.read_at(offset, buf))) {
+            Ok(Ok(n)) if n <= buf.len() => return Ok(n),
+            Ok(Ok(_)) => {
+                return Err(io::Error::other(
+                    "it claims more bytes than there was room for",
+                ));
+            }
+            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(io::Error::other("it panicked")),
+        }
+    }
+}
+
+/// Whether the source still is the version that was promised.
+fn is_version(source: &dyn ByteSource, promised: Option<EntityTag>) -> bool {
+    catch_unwind(AssertUnwindSafe(|| source.entity_tag())).is_ok_and(|tag| tag == promised)
+}
+
+pub(crate) fn read_clocks() -> Now {
+    Now::new(Instant::now(), SystemTime::now())
+}
+
+/// Bits that nobody can guess, from the keys that std seeds its hash maps with.
+fn random() -> u128 {
+    let half = || u128::from(RandomState::new().build_hasher().finish());
+    (half() << 64) | half()
+}

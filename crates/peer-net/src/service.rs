@@ -1,0 +1,338 @@
+//! What all connections of a server share: who holds a connection, tokens, counters.
+
+use std::{
+    net::IpAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use peer_core::{
+    Authorization,
+    admission::{self, Decision, Standing},
+};
+
+use crate::{
+    blocks::Blocks,
+    config::{Config, ServerEvent},
+    source::SourceResolver,
+    stream::Stream,
+    token_set::{Holder, TokenSet},
+};
+
+/// Locks a mutex whose data stays whole even if a thread panicked with it.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The state behind a server, without its listeners.
+pub(crate) struct Service {
+    pub(crate) config: Config,
+    pub(crate) resolver: SourceResolver,
+    pub(crate) tokens: TokenSet,
+    pub(crate) blocks: Blocks,
+    pub(crate) counters: Counters,
+    /// Raised by every change of the token set that takes a token out.
+    token_generation: AtomicU64,
+    started: Instant,
+    connections: Mutex<Vec<Arc<Connection>>>,
+    next_arrival: AtomicU64,
+    next_transfer: AtomicU64,
+    pub(crate) stopping: AtomicBool,
+    /// Idle connections end instead of waiting for another request.
+    pub(crate) draining: AtomicBool,
+    pub(crate) threads: AtomicUsize,
+    ended: Mutex<()>,
+    thread_ended: Condvar,
+}
+
+/// Counts of what happened on a server since it started.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) accepted: AtomicU64,
+    pub(crate) requests: AtomicU64,
+    pub(crate) transfers: AtomicU64,
+    pub(crate) transfers_complete: AtomicU64,
+    pub(crate) transfers_running: AtomicU64,
+    pub(crate) content_bytes: AtomicU64,
+    pub(crate) tokens_refused: AtomicU64,
+    pub(crate) evicted: AtomicU64,
+    pub(crate) overloaded: AtomicU64,
+    pub(crate) shed: AtomicU64,
+    pub(crate) timed_out: AtomicU64,
+    pub(crate) hung_up: AtomicU64,
+    pub(crate) source_failed: AtomicU64,
+    pub(crate) accept_failed: AtomicU64,
+}
+
+/// Adds one. The counters are for people, so their order among each other does not matter.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Values of [`Connection::standing`] below this are no points in time.
+const IDLE_FROM: u64 = 2;
+const STRANGER: u64 = 0;
+const BUSY: u64 = 1;
+
+/// Value of [`Connection::token`] before one was shown.
+const NO_TOKEN: u64 = u64::MAX;
+
+/// One connection, as others see it.
+pub(crate) struct Connection {
+    pub(crate) stream: Arc<dyn Stream>,
+    pub(crate) address: IpAddr,
+    arrival: u64,
+    /// [`STRANGER`], [`BUSY`], or idle since that many milliseconds after the server's start.
+    standing: AtomicU64,
+    /// Number of the token it was last authorized with.
+    token: AtomicU64,
+    /// The server closed it.
+    pub(crate) cut: AtomicBool,
+}
+
+impl Connection {
+    fn standing(&self) -> Standing {
+        match self.standing.load(Ordering::SeqCst) {
+            STRANGER => Standing::Stranger,
+            BUSY => Standing::Busy,
+            since => Standing::Idle(since),
+        }
+    }
+
+    /// Ends it from outside; its thread notices at once.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+        self.stream.hang_up();
+    }
+
+    pub(crate) fn set_busy(&self) {
+        self.standing.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// The content of an answer that is being sent, as opposed to waiting for a request.
+    fn is_idle(&self) -> bool {
+        self.standing() != Standing::Busy
+    }
+}
+
+impl Service {
+    pub(crate) fn new(config: Config, resolver: SourceResolver) -> Self {
+        Self {
+            config,
+            resolver,
+            tokens: TokenSet::default(),
+            blocks: Blocks::default(),
+            counters: Counters::default(),
+            token_generation: AtomicU64::new(0),
+            started: Instant::now(),
+            connections: Mutex::default(),
+            next_arrival: AtomicU64::new(0),
+            next_transfer: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            threads: AtomicUsize::new(0),
+            ended: Mutex::default(),
+            thread_ended: Condvar::new(),
+        }
+    }
+
+    /// Lets a newcomer in, at the cost of whoever must give way. `None`: there is no room.
+    pub(crate) fn arrive(
+        &self,
+        stream: Arc<dyn Stream>,
+        address: IpAddr,
+    ) -> Option<Arc<Connection>> {
+        count(&self.counters.accepted);
+        let address = address.to_canonical();
+        let mut connections = lock(&self.connections);
+        let decision =
+            admission::admit_stranger(&self.config.limits, address, &holders(&connections));
+        match decision {
+            Decision::Admit => {}
+            Decision::Replace(arrival) => self.evict(&mut connections, arrival),
+            Decision::Refuse => {
+                count(&self.counters.shed);
+                return None;
+            }
+        }
+        let connection = Arc::new(Connection {
+            stream,
+            address,
+            arrival: self.next_arrival.fetch_add(1, Ordering::Relaxed),
+            standing: AtomicU64::new(STRANGER),
+            token: AtomicU64::new(NO_TOKEN),
+            cut: AtomicBool::new(false),
+        });
+        connections.push(Arc::clone(&connection));
+        Some(connection)
+    }
+
+    pub(crate) fn leave(&self, connection: &Connection) {
+        lock(&self.connections).retain(|other| other.arrival != connection.arrival);
+    }
+
+    /// Closes a connection, and counts it as gone from now on.
+    fn evict(&self, connections: &mut Vec<Arc<Connection>>, arrival: u64) {
+        if let Some(at) = connections
+            .iter()
+            .position(|other| other.arrival == arrival)
+        {
+            count(&self.counters.evicted);
+            connections.swap_remove(at).cut();
+        }
+    }
+
+    /// Judges a token that a connection presented, and makes room for it.
+    pub(crate) fn authorize(
+        &self,
+        connection: &Connection,
+        presented: &[u8],
+        now: Instant,
+    ) -> (Authorization, Option<Holder>) {
+        let holder = loop {
+            // A revocation either sees the number stored here, or is seen here.
+            let generation = self.token_generation.load(Ordering::SeqCst);
+            let holder = self.tokens.find(presented, now);
+            let id = holder.as_ref().map_or(NO_TOKEN, |holder| holder.id);
+            connection.token.store(id, Ordering::SeqCst);
+            if self.token_generation.load(Ordering::SeqCst) == generation {
+                break holder;
+            }
+        };
+        let Some(holder) = holder else {
+            count(&self.counters.tokens_refused);
+            self.tell(&ServerEvent::TokenRefused {
+                address: connection.address,
+            });
+            return (Authorization::Denied, None);
+        };
+        if connection.standing() == Standing::Stranger {
+            let mut connections = lock(&self.connections);
+            let limits = &self.config.limits;
+            match admission::admit_paired(limits, connection.address, &holders(&connections)) {
+                Decision::Admit => {}
+                Decision::Replace(arrival) => self.evict(&mut connections, arrival),
+                Decision::Refuse => {
+                    count(&self.counters.overloaded);
+                    return (Authorization::Overloaded, None);
+                }
+            }
+            connection.set_busy();
+        }
+        (Authorization::Granted, Some(holder))
+    }
+
+    /// States that a connection which has shown the token waits for its next request.
+    pub(crate) fn set_idle(&self, connection: &Connection, now: Instant) {
+        let since = now.saturating_duration_since(self.started).as_millis();
+        let since = u64::try_from(since).unwrap_or(u64::MAX - IDLE_FROM) + IDLE_FROM;
+        connection.standing.store(since, Ordering::SeqCst);
+    }
+
+    /// Cuts every connection that was authorized with one of these tokens.
+    pub(crate) fn revoke(&self, tokens: &[u64]) -> usize {
+        self.token_generation.fetch_add(1, Ordering::SeqCst);
+        let connections = lock(&self.connections);
+        let held = connections
+            .iter()
+            .filter(|connection| tokens.contains(&connection.token.load(Ordering::SeqCst)));
+        held.map(|connection| connection.cut()).count()
+    }
+
+    /// Cuts connections: all of them, or those that wait for a request. Returns how many.
+    pub(crate) fn cut_connections(&self, idle_only: bool) -> usize {
+        let connections = lock(&self.connections);
+        let chosen = connections
+            .iter()
+            .filter(|connection| !idle_only || connection.is_idle());
+        chosen.map(|connection| connection.cut()).count()
+    }
+
+    /// Strangers, idle and busy connections, in this order.
+    pub(crate) fn standings(&self) -> [usize; 3] {
+        let mut counts = [0; 3];
+        for connection in lock(&self.connections).iter() {
+            match connection.standing() {
+                Standing::Stranger => counts[0] += 1,
+                Standing::Idle(_) => counts[1] += 1,
+                Standing::Busy => counts[2] += 1,
+            }
+        }
+        counts
+    }
+
+    pub(crate) fn next_transfer(&self) -> u64 {
+        self.next_transfer.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Calls the app's hook, if there is one.
+    pub(crate) fn tell(&self, event: &ServerEvent<'_>) {
+        if let Some(hook) = &self.config.hook {
+            // The hook is the app's; what it leaves half done when it panics is the app's too.
+            let _ = catch_unwind(AssertUnwindSafe(|| hook(event)));
+        }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Counts a thread in, as long as there are fewer than `max`.
+    pub(crate) fn begin_thread(&self, max: usize) -> bool {
+        let add = |threads: usize| (threads < max).then_some(threads + 1);
+        self.threads
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, add)
+            .is_ok()
+    }
+
+    pub(crate) fn end_thread(&self) {
+        let _guard = lock(&self.ended);
+        self.threads.fetch_sub(1, Ordering::SeqCst);
+        self.thread_ended.notify_all();
+    }
+
+    /// Waits until `done`, which must become true by a thread's end or by the server's stop.
+    /// Returns whether it came to be in time.
+    pub(crate) fn wait(&self, until: Instant, done: impl Fn() -> bool) -> bool {
+        let mut guard = lock(&self.ended);
+        while !done() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.thread_ended.wait_timeout(guard, left);
+            guard = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Waits until no thread is left but `own`. Returns whether that came to be in time.
+    pub(crate) fn wait_for_threads(&self, own: usize, until: Instant) -> bool {
+        self.wait(until, || self.threads.load(Ordering::SeqCst) <= own)
+    }
+
+    /// Sleeps, but not past the stop of the server.
+    pub(crate) fn pause(&self, time: Duration) {
+        self.wait(Instant::now() + time, || self.is_stopping());
+    }
+
+    /// Begins the end: wakes whoever pauses.
+    pub(crate) fn stop(&self) {
+        let _guard = lock(&self.ended);
+        self.stopping.store(true, Ordering::SeqCst);
+        self.thread_ended.notify_all();
+    }
+}
+
+fn holders(connections: &[Arc<Connection>]) -> Vec<admission::Holder> {
+    let holder = |connection: &Arc<Connection>| admission::Holder {
+        address: connection.address,
+        standing: connection.standing(),
+        arrival: connection.arrival,
+    };
+    connections.iter().map(holder).collect()
+}
