@@ -9,6 +9,7 @@
 
 pub mod admission;
 pub mod deadline;
+pub mod fetch;
 pub mod plan;
 pub mod server;
 
