@@ -1,6 +1,15 @@
 //! One app serves byte ranges of what it can read; another fetches them.
 
+// The documented names.
 pub use peer_net::{
-    ByteSource, BytesSource, FileSource, PeerError, PeerServer, SourceMetadata, SourceResolver,
+    ByteSource, BytesSource, FetchResult, PeerError, PeerServer, SourceResolver, content_length,
+    fetch_range, fetch_to_writer,
+};
+// What goes beyond them.
+pub use peer_core::{ServerConfig, admission::Limits};
+pub use peer_net::{
+    FetchDeadline, FileSource, ListenerStatus, PeerClient, PeerClientBuilder, PeerServerBuilder,
+    Phase, ServerEvent, ServerStats, Shutdown, SourceMetadata, Timeouts, TokenGrant, Transfer,
+    TransferEnd,
 };
 pub use peer_proto::EntityTag;

@@ -1,5 +1,8 @@
 //! Serves and fetches byte ranges between two apps on one network, over `std::net` alone.
 
+pub mod base;
+pub mod client;
+pub mod client_connect;
 pub mod config;
 pub mod error;
 pub mod server;
@@ -8,11 +11,18 @@ pub mod stream;
 pub mod token_set;
 
 mod blocks;
+mod client_exchange;
 mod connection;
 mod listener;
 mod media_type;
 mod service;
 
-pub use error::PeerError;
-pub use server::PeerServer;
+pub use client::{
+    FetchResult, PeerClient, PeerClientBuilder, Timeouts, content_length, fetch_range,
+    fetch_to_writer,
+};
+pub use config::{ServerEvent, Transfer, TransferEnd};
+pub use error::{FetchDeadline, PeerError, Phase};
+pub use server::{ListenerStatus, PeerServer, PeerServerBuilder, ServerStats, Shutdown};
 pub use source::{ByteSource, BytesSource, FileSource, SourceMetadata, SourceResolver};
+pub use token_set::TokenGrant;

@@ -1,0 +1,270 @@
+//! Carries out one [`Fetch`] over one connection.
+
+use std::{
+    io::{self, Write},
+    time::Instant,
+};
+
+use peer_core::fetch::{Fetch, FetchDone, FetchError, FetchOutput};
+
+use crate::{
+    client_connect::{Connection, Moved},
+    error::{PeerError, Phase},
+};
+
+/// Bytes received in one read, and written in one write.
+const BLOCK_BYTES: usize = 256 * 1024;
+
+/// Where content goes.
+pub(crate) trait Sink {
+    /// Room for content to be received into, at least one byte, when at most `max` will come.
+    fn room(&mut self, max: u64) -> io::Result<&mut [u8]>;
+
+    /// States that the first `n` bytes of the room are content.
+    fn filled(&mut self, n: usize) -> io::Result<()>;
+
+    /// Takes content that is already somewhere.
+    fn put(&mut self, content: &[u8]) -> io::Result<()>;
+}
+
+/// Why an exchange ended without its fetch being done.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The answer, or the lack of one.
+    Fetch(FetchError),
+    /// The network.
+    Network(Phase, io::Error),
+    /// The destination.
+    Sink(io::Error),
+}
+
+impl From<Failure> for PeerError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Fetch(error) => error.into(),
+            Failure::Network(phase, source) => Self::Unreachable { phase, source },
+            Failure::Sink(error) => Self::Io(error),
+        }
+    }
+}
+
+/// Runs `fetch` to its end.
+pub(crate) fn exchange(
+    fetch: &mut Fetch,
+    connection: &mut Connection,
+    sink: &mut dyn Sink,
+) -> Result<FetchDone, Failure> {
+    let mut now = Instant::now();
+    loop {
+        let deadline = fetch.poll_timeout();
+        if deadline.is_some_and(|deadline| now >= deadline) {
+            fetch.handle_timeout(now);
+        }
+        match fetch.poll_output() {
+            FetchOutput::Send { bytes } => {
+                let moved = connection.write(bytes, now, deadline);
+                now = Instant::now();
+                match moved.map_err(|error| Failure::Network(Phase::Send, error))? {
+                    Moved::Bytes(n) => fetch.handle_sent(now, n),
+                    Moved::TimedOut => {}
+                }
+            }
+            FetchOutput::Receive => {
+                let phase = phase(fetch);
+                let moved = connection.read(fetch.receive_buffer(), now, deadline);
+                now = Instant::now();
+                match moved.map_err(|error| Failure::Network(phase, error))? {
+                    Moved::Bytes(0) => fetch.handle_eof(now),
+                    Moved::Bytes(n) => fetch.handle_received(now, n),
+                    Moved::TimedOut => {}
+                }
+            }
+            FetchOutput::Content { bytes } => {
+                let n = bytes.len() as u64;
+                sink.put(bytes).map_err(Failure::Sink)?;
+                now = Instant::now();
+                fetch.handle_content(now, n);
+            }
+            FetchOutput::ReceiveContent { max } => {
+                let room = sink.room(max).map_err(Failure::Sink)?;
+                let moved = connection.read(room, now, deadline);
+                match moved.map_err(|error| Failure::Network(Phase::Content, error))? {
+                    Moved::Bytes(0) => {
+                        now = Instant::now();
+                        fetch.handle_eof(now);
+                    }
+                    Moved::Bytes(n) => {
+                        sink.filled(n).map_err(Failure::Sink)?;
+                        // The destination may have taken its time, which is not the peer's.
+                        now = Instant::now();
+                        fetch.handle_content(now, n as u64);
+                    }
+                    Moved::TimedOut => now = Instant::now(),
+                }
+            }
+            FetchOutput::ReceiveSkipped { max } => {
+                // Nothing is kept, so the empty head buffer will do.
+                let room = at_most(fetch.receive_buffer(), max);
+                let moved = connection.read(room, now, deadline);
+                now = Instant::now();
+                match moved.map_err(|error| Failure::Network(Phase::Content, error))? {
+                    Moved::Bytes(0) => fetch.handle_eof(now),
+                    Moved::Bytes(n) => fetch.handle_content(now, n as u64),
+                    Moved::TimedOut => {}
+                }
+            }
+            FetchOutput::Done(done) => return Ok(done),
+            FetchOutput::Failed(error) => return Err(Failure::Fetch(error)),
+        }
+    }
+}
+
+fn phase(fetch: &Fetch) -> Phase {
+    match fetch.answer() {
+        Some(_) => Phase::Content,
+        None => Phase::Head,
+    }
+}
+
+fn at_most(buf: &mut [u8], max: u64) -> &mut [u8] {
+    let len = usize::try_from(max).map_or(buf.len(), |max| buf.len().min(max));
+    &mut buf[..len]
+}
+
+/// Collects content in memory, which grows as bytes come and not as a peer announces them.
+#[derive(Debug, Default)]
+pub(crate) struct BytesSink {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl BytesSink {
+    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.len);
+        self.bytes
+    }
+
+    /// Makes room for `more` bytes behind the content, `max` of which may come.
+    fn reserve(&mut self, more: usize, max: u64) -> io::Result<()> {
+        let needed = self.len.checked_add(more);
+        let needed = needed.ok_or(io::ErrorKind::OutOfMemory)?;
+        if needed > self.bytes.capacity() {
+            // Twofold growth, or less where the end is nearer than that.
+            let max = usize::try_from(max).unwrap_or(usize::MAX);
+            let step = self.len.max(more).min(max.max(more));
+            let wanted = self.len.saturating_add(step) - self.bytes.len();
+            self.bytes.try_reserve_exact(wanted)?;
+        }
+        if needed > self.bytes.len() {
+            self.bytes.resize(needed, 0);
+        }
+        Ok(())
+    }
+}
+
+impl Sink for BytesSink {
+    fn room(&mut self, max: u64) -> io::Result<&mut [u8]> {
+        let block = usize::try_from(max).map_or(BLOCK_BYTES, |max| max.min(BLOCK_BYTES));
+        self.reserve(block, max)?;
+        Ok(&mut self.bytes[self.len..self.len + block])
+    }
+
+    fn filled(&mut self, n: usize) -> io::Result<()> {
+        self.len += n;
+        Ok(())
+    }
+
+    fn put(&mut self, content: &[u8]) -> io::Result<()> {
+        self.reserve(content.len(), content.len() as u64)?;
+        self.bytes[self.len..self.len + content.len()].copy_from_slice(content);
+        self.len += content.len();
+        Ok(())
+    }
+}
+
+/// Hands content to a writer, block by block, out of one block.
+pub(crate) struct WriterSink<'a> {
+    writer: &'a mut dyn Write,
+    block: Vec<u8>,
+}
+
+impl<'a> WriterSink<'a> {
+    pub(crate) const fn new(writer: &'a mut dyn Write) -> Self {
+        Self {
+            writer,
+            block: Vec::new(),
+        }
+    }
+}
+
+impl Sink for WriterSink<'_> {
+    fn room(&mut self, max: u64) -> io::Result<&mut [u8]> {
+        let len = usize::try_from(max).map_or(BLOCK_BYTES, |max| max.min(BLOCK_BYTES));
+        if self.block.len() < len {
+            self.block.resize(len, 0);
+        }
+        Ok(&mut self.block[..len])
+    }
+
+    fn filled(&mut self, n: usize) -> io::Result<()> {
+        self.writer.write_all(&self.block[..n])
+    }
+
+    fn put(&mut self, content: &[u8]) -> io::Result<()> {
+        self.writer.write_all(content)
+    }
+}
+
+/// Takes no content: there is none to come.
+pub(crate) struct NoSink;
+
+impl Sink for NoSink {
+    fn room(&mut self, _max: u64) -> io::Result<&mut [u8]> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn filled(&mut self, _n: usize) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn put(&mut self, _content: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_grows_with_what_comes() {
+        let mut sink = BytesSink::default();
+        sink.put(b"head").unwrap();
+        let room = sink.room(u64::MAX).unwrap();
+        room[..3].copy_from_slice(b"abc");
+        sink.filled(3).unwrap();
+        assert!(sink.bytes.capacity() <= 2 * BLOCK_BYTES);
+        for _ in 0..100 {
+            let n = sink.room(u64::MAX).unwrap().len();
+            sink.filled(n).unwrap();
+        }
+        assert!(sink.bytes.capacity() <= 2 * sink.len + BLOCK_BYTES);
+        sink.room(1).unwrap()[0] = b'z';
+        sink.filled(1).unwrap();
+        let bytes = sink.into_bytes();
+        assert_eq!(bytes.len(), 7 + 100 * BLOCK_BYTES + 1);
+        assert!(bytes.starts_with(b"headabc") && bytes.ends_with(b"z"));
+    }
+
+    #[test]
+    fn a_known_length_is_not_exceeded() {
+        let mut sink = BytesSink::default();
+        let mut left = 3 * BLOCK_BYTES + 5;
+        while left > 0 {
+            let n = sink.room(left as u64).unwrap().len();
+            sink.filled(n).unwrap();
+            left -= n;
+        }
+        assert_eq!(sink.bytes.capacity(), 3 * BLOCK_BYTES + 5);
+    }
+}

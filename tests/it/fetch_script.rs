@@ -1,0 +1,79 @@
+//! A server that does exactly what its script says.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::mpsc::{Receiver, channel},
+    thread::JoinHandle,
+};
+
+/// What a scripted server does next on a connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Act {
+    /// Reads one request head and reports it.
+    Request,
+    /// Sends these bytes.
+    Send(Vec<u8>),
+}
+
+/// Reads a request and answers it with `answer`.
+pub(crate) fn answer(answer: impl AsRef<[u8]>) -> Vec<Act> {
+    vec![Act::Request, Act::Send(answer.as_ref().to_vec())]
+}
+
+/// A server on loopback that plays one script per connection, then stops listening.
+pub(crate) struct Script {
+    address: SocketAddr,
+    requests: Receiver<String>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Script {
+    pub(crate) fn play(connections: Vec<Vec<Act>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (report, requests) = channel();
+        let thread = std::thread::spawn(move || {
+            for acts in connections {
+                let (mut stream, _) = listener.accept().unwrap();
+                for act in acts {
+                    match act {
+                        Act::Request => match read_head(&mut stream) {
+                            Some(head) => report.send(head).unwrap(),
+                            None => break,
+                        },
+                        // The client may have seen enough, and be gone.
+                        Act::Send(bytes) => drop(stream.write_all(&bytes)),
+                    }
+                }
+            }
+        });
+        Self {
+            address,
+            requests,
+            thread: Some(thread),
+        }
+    }
+
+    pub(crate) fn base(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Waits for the end of all scripts; the requests that came, in order.
+    pub(crate) fn requests(mut self) -> Vec<String> {
+        self.thread.take().unwrap().join().unwrap();
+        self.requests.try_iter().collect()
+    }
+}
+
+fn read_head(stream: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        if stream.read(&mut byte).ok()? == 0 {
+            return None;
+        }
+        head.push(byte[0]);
+    }
+    Some(String::from_utf8(head).unwrap())
+}
