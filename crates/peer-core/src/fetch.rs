@@ -24,7 +24,7 @@ mod tests;
 use std::time::{Duration, Instant};
 
 use peer_proto::{
-    EntityTag, HeadError, ResponseHead, Token,
+    EntityTag, HeadError, HttpDate, ResponseHead, Token,
     framing::{ChunkDecoder, ChunkError, FramingError},
     limits::HEAD_BYTES_MAX,
     request::{RequestFields, write_request},
@@ -53,10 +53,13 @@ pub enum Want {
 
 /// The version that an earlier answer belonged to. A part of another one is never taken for its
 /// continuation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Version {
-    /// Its strong entity-tag.
-    pub entity_tag: EntityTag,
+    /// Its strong entity-tag, if it has one. Asked for with `If-Range`, and the one proof that two
+    /// parts belong together.
+    pub entity_tag: Option<EntityTag>,
+    /// Its modification date, if the earlier answer told it.
+    pub last_modified: Option<HttpDate>,
     /// Its complete length, if the earlier answer told it.
     pub complete_length: Option<u64>,
 }
@@ -192,6 +195,7 @@ pub struct Fetch {
     asked: verdict::Asked,
     answer: Option<Answer>,
     received: u64,
+    progressed: Option<Instant>,
     buffer: HeadBuffer,
     timeouts: FetchTimeouts,
     deadline: Option<(Instant, FetchDeadline)>,
@@ -210,7 +214,7 @@ impl Fetch {
                 token: request.token,
                 handle: request.handle,
                 range: asked.range,
-                if_range: request.version.map(|version| version.entity_tag),
+                if_range: request.version.and_then(|version| version.entity_tag),
                 keep_alive: true,
             },
         );
@@ -220,6 +224,7 @@ impl Fetch {
             asked,
             answer: None,
             received: 0,
+            progressed: None,
             buffer: HeadBuffer::new(),
             timeouts,
             deadline: None,
@@ -273,6 +278,12 @@ impl Fetch {
     #[must_use]
     pub const fn received(&self) -> u64 {
         self.received
+    }
+
+    /// When the last byte of content was handed over.
+    #[must_use]
+    pub const fn progressed(&self) -> Option<Instant> {
+        self.progressed
     }
 
     /// Whether the peer has sent any byte of an answer. Until then the connection may have been
@@ -344,6 +355,7 @@ impl Fetch {
         );
         if content.skip == 0 {
             self.received += n;
+            self.progressed = Some(now);
         }
         content.take_content(n);
         if lent {

@@ -199,8 +199,8 @@ fn requests() {
     assert!(!sent(&without).contains("Range"));
     let resumed = Asking {
         version: Some(Version {
-            entity_tag: tag("v"),
-            complete_length: None,
+            entity_tag: Some(tag("v")),
+            ..Version::default()
         }),
         ..content(5, None).into()
     };
@@ -660,7 +660,8 @@ fn heads() {
 fn versions() {
     let asked = |complete_length| Asking {
         version: Some(Version {
-            entity_tag: tag("v"),
+            entity_tag: Some(tag("v")),
+            last_modified: None,
             complete_length,
         }),
         ..content(4, None).into()
@@ -685,6 +686,50 @@ fn versions() {
     let whole = "Content-Length: 10|ETag: \"v\"";
     bad(&answered(asked(None), 200, whole, "0123456789"), E::Changed);
     bad(&answered(asked(None), 416, "", ""), E::Changed);
+    // All was there already: the length shows only now.
+    let end = "Content-Length: 0|Content-Range: bytes */4";
+    good(&answered(asked(None), 416, end, ""), b"", Some(4));
+    good(
+        &answered(asked(None), 416, &format!("{end}|ETag: \"v\""), ""),
+        b"",
+        Some(4),
+    );
+    bad(
+        &answered(asked(None), 416, &format!("{end}|ETag: \"w\""), ""),
+        E::Changed,
+    );
+    bad(&answered(asked(Some(10)), 416, end, ""), E::Changed);
+    let other_end = "Content-Length: 0|Content-Range: bytes */3";
+    bad(&answered(asked(None), 416, other_end, ""), E::Changed);
+}
+
+#[test]
+fn versions_without_a_tag() {
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let asked = || Asking {
+        version: Some(Version {
+            entity_tag: None,
+            last_modified: HttpDate::parse(date.as_bytes()),
+            complete_length: Some(10),
+        }),
+        ..content(4, None).into()
+    };
+    let rest = "Content-Length: 6|Content-Range: bytes 4-9/10";
+    good(&answered(asked(), 206, rest, "456789"), b"456789", Some(10));
+    let dated = format!("{rest}|Last-Modified: {date}");
+    good(
+        &answered(asked(), 206, &dated, "456789"),
+        b"456789",
+        Some(10),
+    );
+    let later = dated.replace(":37", ":38");
+    bad(&answered(asked(), 206, &later, "456789"), E::Changed);
+    let longer = "Content-Length: 6|Content-Range: bytes 4-9/11";
+    bad(&answered(asked(), 206, longer, "456789"), E::Changed);
+    let whole = answered(asked(), 200, "Content-Length: 10", "0123456789");
+    good(&whole, b"456789", Some(10));
+    let whole = answered(asked(), 200, "Content-Length: 11", "0123456789a");
+    bad(&whole, E::Changed);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Whether an answer answers: status, range, framing, and the accounting of its content.
 
 use peer_proto::{
-    ContentRange, EntityTag, FieldName, Fields, Framing, HeadError, ResponseHead,
+    ContentRange, EntityTag, FieldName, Fields, Framing, HeadError, HttpDate, ResponseHead,
     framing::{self, ChunkDecoder, ChunkError, FramingError},
 };
 
@@ -104,12 +104,53 @@ pub struct Answer {
     pub complete_length: Option<u64>,
     /// The strong entity-tag, if there is one.
     pub entity_tag: Option<EntityTag>,
+    /// The modification date, if told.
+    pub last_modified: Option<HttpDate>,
     /// Bytes that will be handed over, if the head tells.
     pub expected: Option<u64>,
     /// The answer is a shorter range than was asked for, although there is more.
     pub short: bool,
     /// The peer will keep the connection open.
     pub persistent: bool,
+}
+
+impl Answer {
+    /// The version that this answer belongs to.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        Version {
+            entity_tag: self.entity_tag,
+            last_modified: self.last_modified,
+            complete_length: self.complete_length,
+        }
+    }
+}
+
+impl Version {
+    /// Whether a 416 may say that nothing of this version is left. It need not carry validators;
+    /// one that does carries the right ones.
+    fn is_ended_by(&self, answer: &Answer) -> bool {
+        let entity_tag = answer.entity_tag.or(self.entity_tag);
+        self.is_continued_by(&Answer {
+            status: 206,
+            entity_tag,
+            ..*answer
+        })
+    }
+
+    /// Whether an answer may continue this version.
+    fn is_continued_by(&self, answer: &Answer) -> bool {
+        if self.entity_tag.is_some()
+            && (answer.status != 206 || answer.entity_tag != self.entity_tag)
+        {
+            return false;
+        }
+        // What one of the two does not tell cannot differ.
+        let differ = |earlier: Option<u64>, now: Option<u64>| matches!((earlier, now), (Some(earlier), Some(now)) if earlier != now);
+        let seconds = |date: Option<HttpDate>| date.map(HttpDate::seconds);
+        !differ(self.complete_length, answer.complete_length)
+            && !differ(seconds(self.last_modified), seconds(answer.last_modified))
+    }
 }
 
 /// What was asked, as far as the answer is held against it.
@@ -123,11 +164,15 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn new(request: &FetchRequest<'_>) -> Self {
+        let has_tag = request
+            .version
+            .is_some_and(|version| version.entity_tag.is_some());
         let range = match request.want {
+            // Unless it has to be of one version: only a range can be asked for on condition.
             Want::Content {
                 start: 0,
                 len: None,
-            } => None,
+            } if !has_tag => None,
             Want::Content { start, len } => {
                 assert!(len != Some(0), "a range of no bytes cannot be asked for");
                 // Past u64 there is nothing, so the sum may stop there.
@@ -172,14 +217,11 @@ impl Asked {
         if !fields.members(FieldName::ContentEncoding).all(identity) {
             return Err(FetchError::ContentEncoding);
         }
-        let entity_tag = match fields.single(FieldName::ETag) {
-            Ok(Some(value)) => EntityTag::parse_strong(value),
-            _ => None,
-        };
         let base = Answer {
             status: head.status,
             complete_length: None,
-            entity_tag,
+            entity_tag: strong_tag(fields),
+            last_modified: date(fields),
             expected: None,
             short: false,
             persistent: is_persistent(head, fields),
@@ -189,17 +231,10 @@ impl Asked {
         } else {
             self.judge_whole(base, framing)?
         };
-        if let Some(version) = self.version {
-            let same_length = match (version.complete_length, answer.complete_length) {
-                (Some(earlier), Some(now)) => earlier == now,
-                // The strong tag vouches for what is not told.
-                _ => true,
-            };
-            if head.status != 206 || entity_tag != Some(version.entity_tag) || !same_length {
-                return Err(FetchError::Changed);
-            }
+        match self.version {
+            Some(version) if !version.is_continued_by(&answer) => Err(FetchError::Changed),
+            _ => Ok((answer, content)),
         }
-        Ok((answer, content))
     }
 
     fn judge_part(
@@ -304,10 +339,6 @@ impl Asked {
         if self.range.is_none() {
             return Err(FetchError::Status(416));
         }
-        if self.version.is_some() {
-            // There was something here before.
-            return Err(FetchError::Changed);
-        }
         let complete_length = match fields.single(FieldName::ContentRange) {
             Ok(Some(value)) => match ContentRange::parse(value) {
                 Ok(ContentRange::Unsatisfied { complete_length }) => Some(complete_length),
@@ -315,18 +346,31 @@ impl Asked {
             },
             _ => None,
         };
-        if self.start() != 0 || complete_length != Some(0) {
-            return Err(FetchError::RangeNotSatisfiable { complete_length });
+        // Nothing lies at the end, and nothing is what was left to fetch: of an empty
+        // representation, or of one whose length shows only now.
+        let is_end = complete_length == Some(self.start());
+        if !is_end || (self.start() > 0 && self.version.is_none()) {
+            return Err(match self.version {
+                // There was something here before.
+                Some(_) => FetchError::Changed,
+                None => FetchError::RangeNotSatisfiable { complete_length },
+            });
         }
-        // Every range of an empty representation is unsatisfiable, and all of it is here.
         let answer = Answer {
             status: head.status,
             complete_length,
-            entity_tag: None,
+            entity_tag: strong_tag(fields),
+            last_modified: date(fields),
             expected: Some(0),
             short: false,
             persistent: is_persistent(head, fields),
         };
+        if self
+            .version
+            .is_some_and(|version| !version.is_ended_by(&answer))
+        {
+            return Err(FetchError::Changed);
+        }
         let framing = framing::of_response(head.version, head.status, fields)?;
         let declared = match framing {
             Framing::Length(length) => Some(length),
@@ -343,6 +387,16 @@ fn is_persistent(head: &ResponseHead, fields: &Fields<'_>) -> bool {
         peer_proto::Version::Http11 => !says("close"),
         peer_proto::Version::Http10 => says("keep-alive") && !says("close"),
     }
+}
+
+fn strong_tag(fields: &Fields<'_>) -> Option<EntityTag> {
+    let value = fields.single(FieldName::ETag).ok()??;
+    EntityTag::parse_strong(value)
+}
+
+fn date(fields: &Fields<'_>) -> Option<HttpDate> {
+    let value = fields.single(FieldName::LastModified).ok()??;
+    HttpDate::parse(value)
 }
 
 fn is_multipart(content_type: &[u8]) -> bool {
