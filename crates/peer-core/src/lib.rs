@@ -12,6 +12,7 @@ pub mod deadline;
 pub mod fetch;
 pub mod plan;
 pub mod server;
+pub mod transfer;
 
 mod date;
 
