@@ -61,12 +61,15 @@ impl RequestHead {
                 return Err(HeadError::StartLine);
             }
         }
+        // A TLS hello or other noise need not be waited for, and is told by its first byte however
+        // much of it has come.
+        if let Some(&byte) = bytes.get(start) {
+            if !matches!(byte, b'\r' | b'\n') && !text::is_tchar(byte) {
+                return Err(HeadError::StartLine);
+            }
+        }
         let Some(line_end) = start_line_end(bytes, start)? else {
-            // A TLS hello or other noise need not be waited for.
-            return match bytes.get(start) {
-                Some(&byte) if byte != b'\r' && !text::is_tchar(byte) => Err(HeadError::StartLine),
-                _ => Ok(None),
-            };
+            return Ok(None);
         };
         let line = &bytes[start..line_end - 2];
         let (method, target, version) = split_request_line(line).ok_or(HeadError::StartLine)?;
@@ -263,7 +266,13 @@ mod tests {
 
     #[test]
     fn noise_is_refused_at_once() {
-        assert_eq!(parse("\x16\x03\x01").map(|_| ()), Err(HeadError::StartLine));
+        for noise in ["\x16", "\x16\x03\x01", "\x16\x03\n", "\x16\x03\r\n"] {
+            assert_eq!(
+                parse(noise).map(|_| ()),
+                Err(HeadError::StartLine),
+                "{noise:?}"
+            );
+        }
         assert_eq!(
             parse("GET / HTTP/1.1\n").map(|_| ()),
             Err(HeadError::LineEnd)

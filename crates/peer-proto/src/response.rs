@@ -26,15 +26,14 @@ impl ResponseHead {
     /// # Errors
     /// [`HeadError`]. A [`HeadError::FieldLine`] may be an obsolete fold: see [`unfold`].
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>, HeadError> {
+        // What is not HTTP need not be read to the limit, and is told by its first bytes however
+        // much of it has come.
+        let known = bytes.len().min(5);
+        if bytes[..known] != b"HTTP/"[..known] {
+            return Err(HeadError::StartLine);
+        }
         let Some(line_end) = start_line_end(bytes, 0)? else {
-            // What is not HTTP need not be read to the limit.
-            let known = bytes.len().min(5);
-            let is_http = bytes[..known] == b"HTTP/"[..known];
-            return if is_http {
-                Ok(None)
-            } else {
-                Err(HeadError::StartLine)
-            };
+            return Ok(None);
         };
         let line = &bytes[..line_end - 2];
         let (version, rest) = line.split_at_checked(8).ok_or(HeadError::StartLine)?;
@@ -297,7 +296,13 @@ mod tests {
             ResponseHead::parse(text).unwrap().unwrap().head_len(),
             text.len()
         );
-        assert!(ResponseHead::parse(b"220 ftp").is_err());
+        for noise in ["2", "220 ftp", "220 ftp\n", "220 ftp\r\n"] {
+            assert_eq!(
+                ResponseHead::parse(noise.as_bytes()).map(|_| ()),
+                Err(HeadError::StartLine),
+                "{noise:?}"
+            );
+        }
     }
 
     #[test]
