@@ -1,1 +1,3 @@
 //! Tools shared by the tests of this workspace.
+
+pub mod check;

@@ -1,0 +1,152 @@
+//! The laws over enumerated and over random inputs.
+
+use peer_proto::RangeSpec;
+use peer_tests::check;
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::{Index, select},
+    test_runner::FileFailurePersistence,
+};
+
+/// Texts near which mistakes live; proptest edits them.
+const SEEDS: &[&str] = &[
+    "GET /track/a%20b?q HTTP/1.1\r\nHost: 127.0.0.1:80\r\nAuthorization: Bearer abc\r\n\
+     Range: bytes=0-4,-5\r\nConnection: close\r\n\r\n",
+    "\r\nHEAD http://[::1]:80/track/x HTTP/1.0\r\nhost:a\r\nContent-Length: 5, 5\r\n\r\nhello",
+    "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n0\r\n\r\n",
+    "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/10\r\nContent-Length: 5\r\n\r\nhello",
+    "HTTP/1.0 200\r\nETag: \"a\"\r\n  folded\r\nContent-Type:\r\n\taudio/flac\r\n\r\n x",
+    "5;x=\"y\"\r\nhello\r\n00a \t;\r\n0123456789\r\n0\r\nA: b\r\n\r\nrest",
+    "\0\0bytes=0-0, 18446744073709551616- ,-007",
+    "bytes 5-9/10",
+    "bytes */0",
+    "http://host:80/track/%C3%A9/../b?x#",
+    "Sun, 06 Nov 1994 08:49:37 GMT",
+    "Sunday, 06-Nov-94 08:49:37 GMT",
+    "W/\"a,b\", \"c\"",
+];
+
+#[derive(Clone, Debug)]
+enum Edit {
+    Insert(Index, u8),
+    Remove(Index),
+    Replace(Index, u8),
+    Repeat(Index, u8),
+    Cut(Index),
+    Join(usize),
+}
+
+/// A byte, more often one that means something.
+fn byte() -> impl Strategy<Value = u8> {
+    prop_oneof![
+        3 => select(&b"\r\n \t:,;=-/*\"%0159aAZ[]?#\0\x7f\xff"[..]),
+        1 => any::<u8>(),
+    ]
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        (any::<Index>(), byte()).prop_map(|(at, byte)| Edit::Insert(at, byte)),
+        any::<Index>().prop_map(Edit::Remove),
+        (any::<Index>(), byte()).prop_map(|(at, byte)| Edit::Replace(at, byte)),
+        (any::<Index>(), any::<u8>()).prop_map(|(at, times)| Edit::Repeat(at, times)),
+        any::<Index>().prop_map(Edit::Cut),
+        (0..SEEDS.len()).prop_map(Edit::Join),
+    ]
+}
+
+/// A seed after a few edits, or bytes of no meaning at all.
+fn input() -> impl Strategy<Value = Vec<u8>> {
+    let edited = (select(SEEDS), vec(edit(), 0..6)).prop_map(|(seed, edits)| {
+        let mut text = seed.as_bytes().to_vec();
+        for edit in edits {
+            let len = text.len();
+            match edit {
+                Edit::Insert(at, byte) => text.insert(at.index(len + 1), byte),
+                Edit::Join(seed) => text.extend_from_slice(SEEDS[seed].as_bytes()),
+                _ if len == 0 => {}
+                Edit::Remove(at) => drop(text.remove(at.index(len))),
+                Edit::Replace(at, byte) => text[at.index(len)] = byte,
+                Edit::Repeat(at, times) => {
+                    let tail = text[at.index(len)..].to_vec();
+                    for _ in 0..usize::from(times).min(20_000 / tail.len()) {
+                        text.extend_from_slice(&tail);
+                    }
+                }
+                Edit::Cut(at) => text.truncate(at.index(len)),
+            }
+        }
+        text
+    });
+    prop_oneof![4 => edited, 1 => vec(byte(), 0..200)]
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 400,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/it/laws.regressions"
+        )))),
+        ..ProptestConfig::default()
+    }
+}
+
+macro_rules! laws {
+    ($($name:ident,)*) => {
+        proptest! {
+            #![proptest_config(config())]
+            $(#[test] fn $name(input in input()) { check::$name(&input); })*
+        }
+    };
+}
+
+laws! {
+    chunked,
+    content_range,
+    dates,
+    entity_tags,
+    multipart,
+    preconditions,
+    range_field,
+    request_head,
+    request_round_trips,
+    response_head,
+    response_round_trips,
+    target,
+    tokens,
+}
+
+/// Every range over every short length, and over lengths and positions where 64 bits end.
+#[test]
+fn every_range_selects_what_slicing_selects() {
+    let small = 0..=12u64;
+    let edges = [1 << 32, 1 << 63, u64::MAX]
+        .into_iter()
+        .flat_map(|edge: u64| (-2..=2).map(move |by| edge.saturating_add_signed(by)));
+    let mut positions: Vec<_> = small.chain(edges).collect();
+    positions.dedup();
+    for &length in &positions {
+        for &first_pos in &positions {
+            check::selects(
+                RangeSpec::Suffix {
+                    suffix_length: first_pos,
+                },
+                length,
+            );
+            let open = RangeSpec::Int {
+                first_pos,
+                last_pos: None,
+            };
+            check::selects(open, length);
+            for &last_pos in positions.iter().filter(|&&last_pos| last_pos >= first_pos) {
+                let closed = RangeSpec::Int {
+                    first_pos,
+                    last_pos: Some(last_pos),
+                };
+                check::selects(closed, length);
+            }
+        }
+    }
+}
