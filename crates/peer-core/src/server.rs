@@ -448,10 +448,18 @@ impl ServerConnection {
 
     /// States that the peer has closed its half. What it asked for before is still answered, so
     /// this is only heard when more input is needed.
-    pub fn handle_eof(&mut self, _now: Now) {
+    pub fn handle_eof(&mut self, now: Now) {
         match self.state {
             State::Head if self.start == self.filled => self.close(CloseReason::Finished),
-            State::Head | State::Discard { .. } => self.close(CloseReason::Incomplete),
+            State::Head => {
+                // The last line was not looked at yet if it came in pieces.
+                self.searched = 0;
+                self.parse_head(now);
+                if matches!(self.state, State::Head) {
+                    self.close(CloseReason::Incomplete);
+                }
+            }
+            State::Discard { .. } => self.close(CloseReason::Incomplete),
             State::Linger { reason, .. } => self.close(reason),
             _ => {}
         }

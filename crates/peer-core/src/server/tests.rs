@@ -450,3 +450,18 @@ fn sending_more_than_asked_for_is_a_bug() {
     peer.connection.handle_source(peer.now, Some(source));
     peer.connection.handle_sent(peer.now, 6);
 }
+
+#[test]
+fn a_malformed_line_that_never_ends_is_refused_however_it_was_split() {
+    let request = b"GET /track/a HTTP/1.1\r\nHost: h\r\nA:\rB";
+    for step in [request.len(), 1] {
+        let mut peer = Peer::new("0123456789");
+        for bytes in request.chunks(step) {
+            peer.receive(bytes);
+        }
+        peer.connection.handle_eof(peer.now);
+        peer.receive(b"");
+        let answers = peer.answers();
+        assert!(answers.starts_with("HTTP/1.1 400 Bad Request"), "{answers}");
+    }
+}
