@@ -6,8 +6,10 @@
 //! documented bound.
 
 pub mod naive;
+pub mod server;
 mod wire;
 
+pub use server::{server, server_facts};
 pub use wire::{
     chunked, content_range, dates, entity_tags, multipart, preconditions, range_field,
     request_head, request_round_trips, response_head, response_round_trips, selects, target,
@@ -31,6 +33,8 @@ pub const LAWS: &[(&str, Law)] = &[
     ("request_round_trips", request_round_trips),
     ("response_head", response_head),
     ("response_round_trips", response_round_trips),
+    ("server", server),
+    ("server_facts", server_facts),
     ("target", target),
     ("tokens", tokens),
 ];

@@ -1,0 +1,658 @@
+//! The laws of the serving machine.
+
+use std::{
+    fmt,
+    sync::LazyLock,
+    time::{Duration, Instant, SystemTime},
+};
+
+use peer_core::{
+    Authorization, CloseReason, Now, Output, ServerConfig, ServerConnection, SourceInfo,
+};
+use peer_proto::{EntityTag, HttpDate, Validators, limits::HEAD_BYTES_MAX};
+
+use super::{Choices, naive};
+
+/// The token that the machines under test accept.
+pub const TOKEN: &[u8] = b"secret";
+
+/// The one handle they know.
+pub const HANDLE: &str = "a";
+
+/// The clocks of every law: nothing depends on when it runs but the readings' differences.
+pub(super) static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+pub(super) fn at(elapsed: Duration) -> Now {
+    let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000) + elapsed;
+    Now::new(*EPOCH + elapsed, wall)
+}
+
+/// What a source is like, by choice.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Whether it says how long it is.
+    pub length_known: bool,
+    /// Its entity-tag.
+    pub tag: Option<EntityTag>,
+    /// Whether it has a modification date, long past.
+    pub dated: bool,
+    /// It fails when read at or past this offset.
+    pub fails_at: Option<usize>,
+    /// It ends here, whatever it said.
+    pub ends_at: Option<usize>,
+}
+
+impl Source {
+    /// A source out of a few choices.
+    pub fn choose(choices: &mut Choices<'_>) -> Self {
+        let kind = choices.byte();
+        let len = [0, 1, 2, 7, 64, 300, 5000, 40_000][usize::from(choices.byte() % 8)];
+        // No period that a split or a chunk could hide behind.
+        let bytes = (0..len as u32).map(|at| (at ^ (at >> 7)) as u8).collect();
+        let place = choices.u64() as usize % (len + 1);
+        Self {
+            bytes,
+            length_known: kind & 1 == 0,
+            tag: (kind & 2 == 0)
+                .then(|| EntityTag::strong("v1").ok())
+                .flatten(),
+            dated: kind & 4 == 0,
+            fails_at: (kind & 0x30 == 0x10).then_some(place),
+            ends_at: (kind & 0x30 == 0x20).then_some(place),
+        }
+    }
+
+    fn info(&self) -> SourceInfo<'_> {
+        SourceInfo {
+            complete_length: self.length_known.then_some(self.bytes.len() as u64),
+            content_type: Some("audio/flac"),
+            validators: Validators {
+                entity_tag: self.tag,
+                last_modified: self
+                    .dated
+                    .then(|| HttpDate::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1000)))
+                    .flatten(),
+            },
+            ..SourceInfo::default()
+        }
+    }
+
+    /// Up to `max` bytes at `offset`; `None` where it fails.
+    fn read(&self, offset: u64, max: usize) -> Option<&[u8]> {
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        if self.fails_at.is_some_and(|fails_at| offset >= fails_at) {
+            return None;
+        }
+        let end = self.ends_at.unwrap_or(self.bytes.len());
+        let end = end.min(offset.saturating_add(max));
+        let end = end.min(self.fails_at.unwrap_or(end));
+        Some(self.bytes.get(offset..end).unwrap_or_default())
+    }
+
+    const fn is_whole(&self) -> bool {
+        self.fails_at.is_none() && self.ends_at.is_none()
+    }
+}
+
+/// What came out of a whole connection.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Served {
+    /// All bytes sent.
+    pub sent: Vec<u8>,
+    /// Why it ended.
+    pub reason: CloseReason,
+    /// Handles that the app was asked for.
+    pub resolved: Vec<String>,
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "\"{}\" {:?} resolved {:?}",
+            self.sent.escape_ascii(),
+            self.reason,
+            self.resolved
+        )
+    }
+}
+
+/// Serves what `received` asks for, handing over at most `step` bytes at a time and reading the
+/// source in blocks of `block`, to the end of the connection.
+///
+/// # Panics
+/// Where the machine does not end, or breaks a law that every step shows.
+#[must_use]
+pub fn serve(source: &Source, received: &[u8], step: usize, block: usize) -> Served {
+    let now = at(Duration::ZERO);
+    let mut connection = ServerConnection::new(ServerConfig::default(), 1, now);
+    let mut served = Served {
+        sent: Vec::new(),
+        reason: CloseReason::Finished,
+        resolved: Vec::new(),
+    };
+    let mut half_closed = false;
+    let mut rest = received;
+    // Each turn takes input, or sends at least a byte, or changes a state.
+    let mut turns = 64 + 64 * received.len() + 2 * source.bytes.len() * (1 + received.len() / 40);
+    loop {
+        turns = turns.checked_sub(1).expect("the connection does not end");
+        assert_eq!(
+            connection.poll_output(),
+            connection.poll_output(),
+            "polling changed something"
+        );
+        let timeout = connection.poll_timeout();
+        match connection.poll_output() {
+            Output::Receive => {
+                assert!(timeout.is_some(), "waits for the peer without a deadline");
+                let buffer = connection.receive_buffer();
+                assert!((1..=HEAD_BYTES_MAX).contains(&buffer.len()));
+                let n = rest.len().min(buffer.len()).min(step);
+                buffer[..n].copy_from_slice(&rest[..n]);
+                rest = &rest[n..];
+                if n == 0 {
+                    connection.handle_eof(now);
+                } else {
+                    connection.handle_received(now, n);
+                }
+            }
+            Output::Authorize { token } => {
+                let authorization = if token == TOKEN {
+                    Authorization::Granted
+                } else {
+                    Authorization::Denied
+                };
+                connection.handle_authorized(now, authorization);
+            }
+            Output::Resolve { handle } => {
+                assert!(connection.is_authorized(), "asked the app for a stranger");
+                served.resolved.push(handle.to_owned());
+                let found = handle == HANDLE;
+                connection.handle_source(now, found.then(|| source.info()));
+            }
+            Output::Send { bytes } => {
+                assert!(timeout.is_some(), "sends without a deadline");
+                assert!(
+                    !bytes.is_empty() && bytes.len() <= 4096,
+                    "{} bytes",
+                    bytes.len()
+                );
+                served.sent.extend_from_slice(bytes);
+                connection.handle_sent(now, 0);
+            }
+            Output::SendSource {
+                prefix,
+                offset,
+                len,
+                chunked,
+            } => {
+                assert!(timeout.is_some(), "sends without a deadline");
+                assert!(prefix.len() <= 4096);
+                assert!(len != Some(0), "an instruction to send nothing");
+                let max = len.map_or(block, |len| {
+                    block.min(usize::try_from(len).unwrap_or(block))
+                });
+                match source.read(offset, max) {
+                    None => connection.handle_source_failed(now),
+                    Some([]) => connection.handle_source_end(now),
+                    Some(bytes) => {
+                        served.sent.extend_from_slice(prefix);
+                        if chunked {
+                            let line = format!("{:x}\r\n", bytes.len());
+                            served.sent.extend_from_slice(line.as_bytes());
+                        }
+                        served.sent.extend_from_slice(bytes);
+                        if chunked {
+                            served.sent.extend_from_slice(b"\r\n");
+                        }
+                        connection.handle_sent(now, bytes.len() as u64);
+                    }
+                }
+            }
+            Output::HalfClose => {
+                assert!(!half_closed, "closed its half twice");
+                half_closed = true;
+                connection.handle_half_closed(now);
+            }
+            Output::Close { reason } => {
+                assert_eq!(connection.poll_timeout(), None, "a deadline for nothing");
+                served.reason = reason;
+                return served;
+            }
+        }
+    }
+}
+
+/// Whatever a peer sends, however it is split: the same answers; they are framed as they declare,
+/// hold the bytes of the source that they name and none else, answer the requests in order, and
+/// end. Nobody without the token reaches the app.
+///
+/// # Panics
+/// Where the law does not hold.
+pub fn server(input: &[u8]) {
+    let mut choices = Choices::new(input);
+    let source = Source::choose(&mut choices);
+    let step = 1 + usize::from(choices.byte());
+    let block = [1, 7, 1000, 1 << 16][usize::from(choices.byte() % 4)];
+    let block = block.max(source.bytes.len() / 500);
+    let received = choices.rest();
+    let whole = serve(&source, received, usize::MAX, block);
+    if received.len() < 6000 {
+        assert_eq!(serve(&source, received, 1, block), whole, "byte by byte");
+    }
+    assert_eq!(serve(&source, received, step, block), whole, "by {step}");
+    if source.length_known && source.is_whole() {
+        assert_eq!(serve(&source, received, step, 1 << 16), whole, "in blocks");
+    }
+    judge(&source, received, &whole);
+}
+
+/// One request as far as its answer depends on it.
+#[derive(Debug)]
+struct Request {
+    is_head: bool,
+    authorized: bool,
+    /// The naive reading of its one `Range` value.
+    range: Option<Vec<naive::Asked>>,
+    conditional: bool,
+    is_get: bool,
+    names_handle: bool,
+    http10: bool,
+    close: bool,
+}
+
+/// The requests of a stream, up to the first that has content or is malformed. Whether there is
+/// more behind them is told too.
+fn requests(mut received: &[u8]) -> (Vec<Request>, bool) {
+    let mut requests = Vec::new();
+    loop {
+        let naive::Lines::Complete(head) = naive::lines(received, 4) else {
+            return (requests, !received.is_empty());
+        };
+        let Some((method, target, minor)) = naive::request_line(&head.start_line) else {
+            return (requests, true);
+        };
+        let values = |name: &str| -> Vec<&[u8]> {
+            head.fields
+                .iter()
+                .filter(|(other, _)| other == name)
+                .map(|(_, value)| &value[..])
+                .collect()
+        };
+        let has = |name: &str| !values(name).is_empty();
+        let bearer = match values("authorization")[..] {
+            [value] if value.len() > 7 && value[..7].eq_ignore_ascii_case(b"bearer ") => {
+                let token = value[7..].iter().position(|&byte| byte != b' ');
+                token.map(|start| &value[7 + start..])
+            }
+            _ => None,
+        };
+        let range = match values("range")[..] {
+            [value] => naive::ranges(value),
+            _ => None,
+        };
+        let says = |option: &str| {
+            values("connection").iter().any(|value| {
+                value
+                    .split(|&byte| byte == b',')
+                    .any(|member| naive::trim(member).eq_ignore_ascii_case(option.as_bytes()))
+            })
+        };
+        let conditional = ["if-match", "if-none-match", "if-range", "if-modified-since"]
+            .iter()
+            .chain(&["if-unmodified-since"])
+            .any(|name| has(name));
+        requests.push(Request {
+            is_head: method == b"HEAD",
+            is_get: method == b"GET",
+            authorized: bearer == Some(TOKEN),
+            range: range.filter(|_| method == b"GET"),
+            conditional,
+            names_handle: naive::handle(target) == Ok(Some(HANDLE.to_owned())),
+            http10: minor == 0,
+            close: says("close") || (minor == 0 && !says("keep-alive")),
+        });
+        if has("content-length") || has("transfer-encoding") {
+            return (requests, true);
+        }
+        received = &received[head.len..];
+        if received.is_empty() {
+            return (requests, false);
+        }
+    }
+}
+
+/// Reads all that was sent as a recipient would, and holds each answer against its request.
+fn judge(source: &Source, received: &[u8], served: &Served) {
+    let (requests, more) = requests(received);
+    let mut rest = &served.sent[..];
+    let mut answers = 0;
+    while !rest.is_empty() {
+        let naive::Lines::Complete(head) = naive::lines(rest, 0) else {
+            panic!("what was sent is no head: {}", rest.escape_ascii());
+        };
+        let (status, _) = naive::status_line(&head.start_line).expect("a status-line");
+        rest = &rest[head.len..];
+        let request = requests.get(answers);
+        answers += 1;
+        assert!(
+            request.is_some() || more,
+            "an answer that nobody asked for: {status}"
+        );
+        let value = |name: &str| {
+            let mut values = head.fields.iter().filter(|(other, _)| other == name);
+            let value = values.next().map(|(_, value)| &value[..]);
+            assert!(values.next().is_none(), "{name} twice");
+            value
+        };
+        assert!(value("date").is_some());
+        // The method of a request that is malformed further down is not known here.
+        let is_head = request.map_or_else(
+            || !rest.is_empty() && rest.starts_with(b"HTTP/1.1 "),
+            |request| request.is_head,
+        );
+        let bodiless = is_head || matches!(status, 204 | 304);
+        let length = value("content-length").map(|value| naive::number(value).flatten());
+        let cut = served.reason == CloseReason::SourceFailed;
+        let content = match (value("transfer-encoding"), length) {
+            _ if bodiless => Vec::new(),
+            (Some(coding), None) => {
+                assert_eq!(coding, b"chunked");
+                match naive::dechunk(rest) {
+                    Some((content, used)) => {
+                        rest = &rest[used..];
+                        content
+                    }
+                    None => {
+                        assert!(cut, "chunks that do not end");
+                        return;
+                    }
+                }
+            }
+            (None, Some(length)) => {
+                let length = length.expect("a length") as usize;
+                if length > rest.len() {
+                    assert!(cut, "{length} bytes declared, {} sent", rest.len());
+                    assert!(!source.is_whole());
+                    return;
+                }
+                let (content, after) = rest.split_at(length);
+                rest = after;
+                content.to_vec()
+            }
+            (None, None) => {
+                assert_eq!(value("connection"), Some(&b"close"[..]));
+                std::mem::take(&mut rest).to_vec()
+            }
+            (Some(_), Some(_)) => panic!("two framings"),
+        };
+        // Authorized connections alone see the source.
+        let Some(request) = request else { continue };
+        if !request.authorized {
+            assert!(
+                matches!(status, 400 | 401 | 408 | 414 | 431 | 501 | 505),
+                "{status} to a stranger"
+            );
+            continue;
+        }
+        if matches!(status, 200 | 206) {
+            assert!(
+                request.is_get || request.is_head,
+                "{status} to another method"
+            );
+            assert!(request.names_handle, "{status} for another handle");
+        }
+        let all = &source.bytes[..];
+        match status {
+            200 if is_head => {
+                assert_eq!(
+                    length,
+                    source.length_known.then_some(Some(all.len() as u64))
+                );
+            }
+            200 => {
+                let end = if source.length_known {
+                    all.len()
+                } else {
+                    source.ends_at.unwrap_or(all.len()).min(all.len())
+                };
+                if cut && rest.is_empty() {
+                    assert!(all.starts_with(&content), "other bytes than the source's");
+                } else {
+                    assert_eq!(content, &all[..end]);
+                }
+            }
+            206 => {
+                let asked = request
+                    .range
+                    .as_ref()
+                    .expect("206 to a request without a range");
+                part(
+                    all,
+                    asked,
+                    &content,
+                    value("content-range"),
+                    value("content-type"),
+                );
+            }
+            416 => {
+                let asked = request
+                    .range
+                    .as_ref()
+                    .expect("416 to a request without a range");
+                if source.length_known {
+                    let none = asked
+                        .iter()
+                        .all(|&range| naive::select(range, all.len() as u64).is_none());
+                    assert!(none && !all.is_empty(), "416 to {asked:?}");
+                    let expected = format!("bytes */{}", all.len());
+                    assert_eq!(value("content-range"), Some(expected.as_bytes()));
+                } else {
+                    assert!(
+                        request.http10 || request.close,
+                        "416 where chunks can be read"
+                    );
+                }
+            }
+            304 | 412 => assert!(request.conditional, "{status} without a precondition"),
+            500 => assert!(!source.is_whole(), "500 without a failure"),
+            400 | 404 | 405 | 408 | 414 | 417 | 421 | 431 | 501 | 505 => {
+                assert!(length.is_some());
+            }
+            _ => panic!("status {status}"),
+        }
+        if request.range.is_none() {
+            assert!(status != 206 && status != 416);
+        }
+        if request.close {
+            assert_eq!(value("connection"), Some(&b"close"[..]));
+            assert!(rest.is_empty(), "an answer behind the last one");
+        }
+    }
+    // Every complete request before a close got its answer.
+    if served.reason == CloseReason::Finished && !more {
+        let due = requests
+            .iter()
+            .position(|request| request.close)
+            .map_or(requests.len(), |last| last + 1);
+        assert_eq!(answers, due, "{requests:?}");
+    }
+}
+
+/// The content of a 206 against the ranges asked for.
+fn part(
+    all: &[u8],
+    asked: &[naive::Asked],
+    content: &[u8],
+    range: Option<&[u8]>,
+    content_type: Option<&[u8]>,
+) {
+    let spans: Vec<(usize, usize)> = asked
+        .iter()
+        .filter_map(|&range| naive::select(range, all.len() as u64))
+        .map(|(start, end)| (start as usize, end as usize))
+        .collect();
+    assert!(!spans.is_empty(), "206 where nothing is selected");
+    // What is selected, byte by byte.
+    let mut selected = vec![false; all.len()];
+    for &(start, end) in &spans {
+        selected[start..end].fill(true);
+    }
+    let mut covered = vec![false; all.len()];
+    let mut one = |range: &str, content: &[u8]| {
+        let (span, complete) = range
+            .strip_prefix("bytes ")
+            .and_then(|range| range.split_once('/'))
+            .expect("a content-range");
+        let (first, last) = span.split_once('-').expect("an incl-range");
+        let (first, last): (usize, usize) = (
+            first.parse().expect("first-pos"),
+            last.parse().expect("last-pos"),
+        );
+        assert_eq!(complete, all.len().to_string());
+        assert_eq!(content, &all[first..=last], "other bytes than it names");
+        for byte in &mut covered[first..=last] {
+            assert!(!*byte, "a byte sent twice");
+            *byte = true;
+        }
+    };
+    match range {
+        Some(range) => one(&String::from_utf8_lossy(range), content),
+        None => {
+            let boundary = content_type
+                .and_then(|value| value.strip_prefix(b"multipart/byteranges; boundary="))
+                .expect("several parts");
+            let parts = naive::multipart(content, boundary).expect("a multipart content");
+            assert!((2..=16).contains(&parts.len()));
+            for (range, content) in &parts {
+                one(range, content);
+            }
+        }
+    }
+    assert_eq!(covered, selected, "{asked:?}");
+}
+
+/// Facts in any order that a driver can state them, at any time: the machine stays within its
+/// documented states, answers each poll purely, and still ends when the peer goes.
+///
+/// # Panics
+/// Where the law does not hold.
+pub fn server_facts(input: &[u8]) {
+    let mut choices = Choices::new(input);
+    let source = Source::choose(&mut choices);
+    let mut elapsed = Duration::ZERO;
+    let mut connection = ServerConnection::new(ServerConfig::default(), 1, at(elapsed));
+    let mut closed = None;
+    let mut last_status = None;
+    while !choices.is_spent() {
+        let now = at(elapsed);
+        assert_eq!(connection.poll_output(), connection.poll_output());
+        if let Some(reason) = closed {
+            assert_eq!(
+                connection.poll_output(),
+                Output::Close { reason },
+                "came back"
+            );
+        }
+        if connection.status() != last_status {
+            last_status = connection.status();
+        }
+        match choices.byte() % 16 {
+            // Facts that may come at any time.
+            0 => connection.handle_eof(now),
+            1 => connection.handle_timeout(now),
+            2 => connection.handle_source_failed(now),
+            3 => {
+                if matches!(
+                    connection.poll_output(),
+                    Output::Send { .. } | Output::SendSource { .. }
+                ) {
+                    connection.handle_progress(now);
+                }
+            }
+            4 => elapsed += Duration::from_millis(choices.below(100_000)),
+            5 => {
+                if let Some((_, deadline)) = connection.poll_timeout() {
+                    let deadline = deadline.saturating_duration_since(*EPOCH);
+                    elapsed = elapsed.max(deadline);
+                    connection.handle_timeout(at(elapsed));
+                }
+            }
+            6 => elapsed += Duration::from_secs(choices.below(1 << 24)),
+            // What was asked for.
+            _ => match connection.poll_output() {
+                Output::Receive => {
+                    let bytes = match choices.byte() % 4 {
+                        0 => choices.bytes(200),
+                        1 => &b"GET /track/a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer secret\r\nRange: bytes=1-4\r\n\r\n"[..],
+                        2 => &b"GET /track/a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer secret\r\nContent-Length: 9\r\n\r\n"[..],
+                        _ => &b"GET /track/a HTTP/1.0\r\nAuthorization: Bearer wrong\r\nConnection: keep-alive\r\n\r\n"[..],
+                    };
+                    let buffer = connection.receive_buffer();
+                    assert!(!buffer.is_empty());
+                    let n = bytes.len().min(buffer.len());
+                    buffer[..n].copy_from_slice(&bytes[..n]);
+                    if n > 0 {
+                        connection.handle_received(now, n);
+                    }
+                }
+                Output::Authorize { token } => {
+                    let authorization = match choices.byte() % 4 {
+                        0 => Authorization::Denied,
+                        1 => Authorization::Overloaded,
+                        _ if token == TOKEN => Authorization::Granted,
+                        _ => Authorization::Denied,
+                    };
+                    connection.handle_authorized(now, authorization);
+                }
+                Output::Resolve { .. } => {
+                    let found = choices.byte() % 4 > 0;
+                    connection.handle_source(now, found.then(|| source.info()));
+                }
+                Output::Send { .. } => connection.handle_sent(now, 0),
+                Output::SendSource { offset, len, .. } => {
+                    let max = 1 + usize::from(choices.byte());
+                    let max = len.map_or(max, |len| max.min(usize::try_from(len).unwrap_or(max)));
+                    match source.read(offset, max).map(<[u8]>::len) {
+                        None => connection.handle_source_failed(now),
+                        Some(0) => connection.handle_source_end(now),
+                        Some(n) => connection.handle_sent(now, n as u64),
+                    }
+                }
+                Output::HalfClose => connection.handle_half_closed(now),
+                Output::Close { reason } => {
+                    assert_eq!(connection.poll_timeout(), None);
+                    closed = Some(reason);
+                }
+            },
+        }
+    }
+    drain(connection, &source, elapsed);
+}
+
+/// The peer is gone and nobody sends: it must end.
+fn drain(mut connection: ServerConnection, source: &Source, elapsed: Duration) {
+    let now = at(elapsed);
+    for _ in 0..200 + 2 * source.bytes.len() {
+        match connection.poll_output() {
+            Output::Receive => connection.handle_eof(now),
+            Output::Authorize { .. } => connection.handle_authorized(now, Authorization::Denied),
+            Output::Resolve { .. } => connection.handle_source(now, Some(source.info())),
+            Output::Send { .. } => connection.handle_sent(now, 0),
+            Output::SendSource { offset, len, .. } => {
+                let max = usize::try_from(len.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+                match source.read(offset, max).map(<[u8]>::len) {
+                    None => connection.handle_source_failed(now),
+                    Some(0) => connection.handle_source_end(now),
+                    Some(n) => connection.handle_sent(now, n as u64),
+                }
+            }
+            Output::HalfClose => connection.handle_half_closed(now),
+            Output::Close { .. } => return,
+        }
+    }
+    panic!("the connection does not end");
+}
