@@ -12,29 +12,36 @@ use proptest::{
 };
 
 /// Texts near which mistakes live; proptest edits them.
-const SEEDS: &[&str] = &[
-    "GET /track/a%20b?q HTTP/1.1\r\nHost: 127.0.0.1:80\r\nAuthorization: Bearer abc\r\n\
+const SEEDS: &[&[u8]] = &[
+    b"GET /track/a%20b?q HTTP/1.1\r\nHost: 127.0.0.1:80\r\nAuthorization: Bearer abc\r\n\
      Range: bytes=0-4,-5\r\nConnection: close\r\n\r\n",
-    "\r\nHEAD http://[::1]:80/track/x HTTP/1.0\r\nhost:a\r\nContent-Length: 5, 5\r\n\r\nhello",
-    "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n0\r\n\r\n",
-    "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/10\r\nContent-Length: 5\r\n\r\nhello",
-    "HTTP/1.0 200\r\nETag: \"a\"\r\n  folded\r\nContent-Type:\r\n\taudio/flac\r\n\r\n x",
-    "5;x=\"y\"\r\nhello\r\n00a \t;\r\n0123456789\r\n0\r\nA: b\r\n\r\nrest",
-    "\0\0bytes=0-0, 18446744073709551616- ,-007",
-    "bytes 5-9/10",
-    "bytes */0",
-    "http://host:80/track/%C3%A9/../b?x#",
-    "Sun, 06 Nov 1994 08:49:37 GMT",
-    "Sunday, 06-Nov-94 08:49:37 GMT",
-    "W/\"a,b\", \"c\"",
+    b"\r\nHEAD http://[::1]:80/track/x HTTP/1.0\r\nhost:a\r\nContent-Length: 5, 5\r\n\r\nhello",
+    b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n0\r\n\r\n",
+    b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/10\r\nContent-Length: 5\r\n\r\nhello",
+    b"HTTP/1.0 200\r\nETag: \"a\"\r\n  folded\r\nContent-Type:\r\n\taudio/flac\r\n\r\n x",
+    b"5;x=\"y\"\r\nhello\r\n00a \t;\r\n0123456789\r\n0\r\nA: b\r\n\r\nrest",
+    b"\0\0bytes=0-0, 18446744073709551616- ,-007",
+    b"bytes 5-9/10",
+    b"bytes */0",
+    b"http://host:80/track/%C3%A9/../b?x#",
+    b"Sun, 06 Nov 1994 08:49:37 GMT",
+    b"Sunday, 06-Nov-94 08:49:37 GMT",
+    b"W/\"a,b\", \"c\"",
+    // For the fetching machine: a few bytes choose the question and the splits.
+    b"\x06\x05\x04\x03HTTP/1.1 206 Partial Content\r\nETag: \"v1\"\r\nContent-Range: bytes 5-9/20\r\n\
+     Content-Length: 5\r\n\r\nhello",
+    b"\x02\x05\x03HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789",
+    b"\0\x03HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    b"\x86\x05\x03HTTP/1.1 206 Partial Content\r\nETag: \"v1\"\r\nContent-Range: bytes 5-9/*\r\n\r\nhello",
+    b"\0\0\x02HTTP/1.0 200 OK\r\n\r\nhello",
     // For the serving machine: twelve bytes choose the source and the splits.
-    "\0\x04\x03\0\0\0\0\0\0\0\x02\x01GET /track/a HTTP/1.1\r\nHost: h\r\n\
+    b"\0\x04\x03\0\0\0\0\0\0\0\x02\x01GET /track/a HTTP/1.1\r\nHost: h\r\n\
      Authorization: Bearer secret\r\nRange: bytes=1-4, 9-12\r\n\r\n\
      HEAD /track/a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer secret\r\n\r\n",
-    "\x01\x05\x03\0\0\0\0\0\0\0\x02\x01GET /track/a HTTP/1.1\r\nHost: h\r\n\
+    b"\x01\x05\x03\0\0\0\0\0\0\0\x02\x01GET /track/a HTTP/1.1\r\nHost: h\r\n\
      Authorization: Bearer secret\r\nRange: bytes=1-4\r\n\r\n\
      GET /track/a HTTP/1.0\r\nAuthorization: Bearer secret\r\n\r\n",
-    "\x10\x05\x03\0\0\0\0\0\0\0\x02\x01POST /track/a HTTP/1.1\r\nHost: h\r\n\
+    b"\x10\x05\x03\0\0\0\0\0\0\0\x02\x01POST /track/a HTTP/1.1\r\nHost: h\r\n\
      Authorization: Bearer secret\r\nContent-Length: 5\r\n\r\nhello\
      GET /track/a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer secret\r\n\r\n",
 ];
@@ -81,12 +88,12 @@ impl fmt::Debug for Input {
 /// A seed after a few edits, or bytes of no meaning at all.
 fn input() -> impl Strategy<Value = Input> {
     let edited = (select(SEEDS), vec(edit(), 0..6)).prop_map(|(seed, edits)| {
-        let mut text = seed.as_bytes().to_vec();
+        let mut text = seed.to_vec();
         for edit in edits {
             let len = text.len();
             match edit {
                 Edit::Insert(at, byte) => text.insert(at.index(len + 1), byte),
-                Edit::Join(seed) => text.extend_from_slice(SEEDS[seed].as_bytes()),
+                Edit::Join(seed) => text.extend_from_slice(SEEDS[seed]),
                 _ if len == 0 => {}
                 Edit::Remove(at) => drop(text.remove(at.index(len))),
                 Edit::Replace(at, byte) => text[at.index(len)] = byte,
@@ -129,6 +136,9 @@ laws! {
     content_range,
     dates,
     entity_tags,
+    fetch,
+    fetch_facts,
+    fetch_honest,
     multipart,
     preconditions,
     range_field,

@@ -5,10 +5,12 @@
 //! [`naive`], against a second way to the same answer (other splits, a round trip), or against a
 //! documented bound.
 
+pub mod fetch;
 pub mod naive;
 pub mod server;
 mod wire;
 
+pub use fetch::{fetch, fetch_facts, fetch_honest};
 pub use server::{server, server_facts};
 pub use wire::{
     chunked, content_range, dates, entity_tags, multipart, preconditions, range_field,
@@ -26,6 +28,9 @@ pub const LAWS: &[(&str, Law)] = &[
     ("content_range", content_range),
     ("dates", dates),
     ("entity_tags", entity_tags),
+    ("fetch", fetch),
+    ("fetch_facts", fetch_facts),
+    ("fetch_honest", fetch_honest),
     ("multipart", multipart),
     ("preconditions", preconditions),
     ("range_field", range_field),
