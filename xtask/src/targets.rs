@@ -1,0 +1,470 @@
+//! The promised targets: one table, and what shows each promise.
+//!
+//! - *tested*: the suite runs there, natively, under an emulator, or under Wine;
+//! - *checked*: everything type-checks against the target's real standard library;
+//! - *core only*: the crates without sockets are whole, and the facade compiles.
+//!
+//! Nothing is installed unasked: `setup` prints what is missing here, `setup --run` installs it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::run::{self, Done, Outcome, Show, Steps};
+use crate::toolchain::{self, Std};
+
+mod selftest;
+mod setup;
+
+/// What is promised of a target.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Tier {
+    Tested,
+    Checked,
+    CoreOnly,
+}
+
+impl Tier {
+    /// The word for it in tables and documents.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Tested => "tested",
+            Self::Checked => "checked",
+            Self::CoreOnly => "core only",
+        }
+    }
+}
+
+/// How test programs of a target run on another machine.
+#[derive(Clone, Copy)]
+enum Runner {
+    /// Only where the machine is of this target itself.
+    Native,
+    /// `qemu-user`, by program name and the root of the target's libraries.
+    Qemu(&'static str, &'static str),
+    /// Wine, with a prefix of our own.
+    Wine,
+}
+
+/// One row of the table.
+pub(crate) struct Target {
+    pub(crate) triple: &'static str,
+    pub(crate) tier: Tier,
+    /// What this target stands for, as the documents say it.
+    pub(crate) stands_for: &'static str,
+    /// Debian's packages to link and run test programs.
+    packages: &'static [&'static str],
+    linker: Option<&'static str>,
+    runner: Runner,
+}
+
+impl Target {
+    fn is_host(&self) -> Result<bool, String> {
+        Ok(self.triple == toolchain::host_triple()?)
+    }
+}
+
+const fn tested(
+    triple: &'static str,
+    stands_for: &'static str,
+    packages: &'static [&'static str],
+    linker: &'static str,
+    runner: Runner,
+) -> Target {
+    Target {
+        triple,
+        tier: Tier::Tested,
+        stands_for,
+        packages,
+        linker: Some(linker),
+        runner,
+    }
+}
+
+const fn checked(triple: &'static str, stands_for: &'static str) -> Target {
+    Target {
+        triple,
+        tier: Tier::Checked,
+        stands_for,
+        packages: &[],
+        linker: None,
+        runner: Runner::Native,
+    }
+}
+
+pub(crate) const TARGETS: &[Target] = &[
+    Target {
+        triple: "x86_64-unknown-linux-gnu",
+        tier: Tier::Tested,
+        stands_for: "Linux desktop",
+        packages: &[],
+        linker: None,
+        runner: Runner::Native,
+    },
+    tested(
+        "aarch64-unknown-linux-gnu",
+        "64-bit ARM Linux",
+        &[
+            "gcc-aarch64-linux-gnu",
+            "libc6-dev-arm64-cross",
+            "qemu-user",
+        ],
+        "aarch64-linux-gnu-gcc",
+        Runner::Qemu("qemu-aarch64", "/usr/aarch64-linux-gnu"),
+    ),
+    tested(
+        "armv7-unknown-linux-gnueabihf",
+        "32-bit ARM Linux",
+        &[
+            "gcc-arm-linux-gnueabihf",
+            "libc6-dev-armhf-cross",
+            "qemu-user",
+        ],
+        "arm-linux-gnueabihf-gcc",
+        Runner::Qemu("qemu-arm", "/usr/arm-linux-gnueabihf"),
+    ),
+    tested(
+        "i686-unknown-linux-gnu",
+        "32-bit x86 Linux",
+        &["gcc-i686-linux-gnu", "libc6-dev-i386-cross", "qemu-user"],
+        "i686-linux-gnu-gcc",
+        Runner::Qemu("qemu-i386", "/usr/i686-linux-gnu"),
+    ),
+    tested(
+        "s390x-unknown-linux-gnu",
+        "big-endian Linux",
+        &["gcc-s390x-linux-gnu", "libc6-dev-s390x-cross", "qemu-user"],
+        "s390x-linux-gnu-gcc",
+        Runner::Qemu("qemu-s390x", "/usr/s390x-linux-gnu"),
+    ),
+    tested(
+        "x86_64-pc-windows-gnu",
+        "Windows, under Wine",
+        &["gcc-mingw-w64-x86-64", "wine", "wine64"],
+        "x86_64-w64-mingw32-gcc",
+        Runner::Wine,
+    ),
+    checked("aarch64-linux-android", "Android phones"),
+    checked("x86_64-linux-android", "Android emulator"),
+    checked("armv7-linux-androideabi", "32-bit Android"),
+    checked("aarch64-apple-ios", "iPhone and iPad"),
+    checked("aarch64-apple-ios-sim", "iOS simulator"),
+    checked("aarch64-apple-darwin", "macOS on Apple silicon"),
+    checked("x86_64-apple-darwin", "macOS on Intel"),
+    checked("x86_64-pc-windows-msvc", "Windows desktop"),
+    checked("aarch64-pc-windows-msvc", "Windows on ARM"),
+    checked("x86_64-unknown-freebsd", "FreeBSD"),
+    Target {
+        triple: "wasm32-unknown-unknown",
+        tier: Tier::CoreOnly,
+        stands_for: "web: network calls return an unsupported error",
+        packages: &[],
+        linker: None,
+        runner: Runner::Native,
+    },
+];
+
+/// What `cargo xtask ci` checks on every run: one target of each family that can be broken apart
+/// from the others, and the tests where integers are narrow.
+pub(crate) const QUICK_CHECK: &[&str] = &[
+    "aarch64-linux-android",
+    "aarch64-apple-ios",
+    "x86_64-pc-windows-msvc",
+    "wasm32-unknown-unknown",
+];
+pub(crate) const QUICK_TEST: &[&str] = &["i686-unknown-linux-gnu"];
+
+/// A test program that makes no progress is stopped after this many seconds.
+const RUNNER_SECONDS: &str = "1200";
+
+pub(crate) fn run(arguments: &[String]) -> Outcome {
+    let (verb, names) = match arguments.split_first() {
+        None => ("list", &[][..]),
+        Some((verb, names)) => (verb.as_str(), names),
+    };
+    match verb {
+        "list" => {
+            print!("{}", list());
+            Ok(())
+        }
+        "markdown" => {
+            print!("{}", markdown());
+            Ok(())
+        }
+        "check" => {
+            let mut steps = Steps::new("targets check");
+            for target in select(names, |_| true)? {
+                steps.step(target.triple, || check(target, Show::Always));
+            }
+            // A target that was asked for by name is not skipped quietly.
+            steps.finish(!names.is_empty())
+        }
+        "test" => {
+            let host = toolchain::host_triple()?;
+            let tested = |target: &Target| target.tier == Tier::Tested || target.triple == host;
+            let mut steps = Steps::new("targets test");
+            for target in select(names, tested)? {
+                steps.step(target.triple, || test(target, Show::Always));
+            }
+            steps.finish(!names.is_empty())
+        }
+        "setup" => setup::run(names),
+        "selftest" => selftest::run(names),
+        other => Err(format!(
+            "no verb `{other}`: list, check, test, setup or selftest"
+        )),
+    }
+}
+
+/// The targets of these names, or all that `otherwise` takes if none is named.
+fn select(
+    names: &[String],
+    otherwise: impl Fn(&Target) -> bool,
+) -> Result<Vec<&'static Target>, String> {
+    if names.is_empty() {
+        return Ok(TARGETS.iter().filter(|target| otherwise(target)).collect());
+    }
+    names.iter().map(|name| named(name)).collect()
+}
+
+/// The target of this triple.
+pub(crate) fn named(name: &str) -> Result<&'static Target, String> {
+    TARGETS
+        .iter()
+        .find(|target| target.triple == name)
+        .ok_or_else(|| format!("`{name}` is not among the promised targets: see `targets list`"))
+}
+
+/// Type-checks what the target's tier promises.
+pub(crate) fn check(target: &Target, show: Show) -> Result<Done, String> {
+    let selection: &[&str] = match target.tier {
+        Tier::Tested | Tier::Checked => &["--lib", "--tests", "--examples"],
+        Tier::CoreOnly => &[
+            "--lib",
+            "-p",
+            "peer-proto",
+            "-p",
+            "peer-core",
+            "-p",
+            "cranpose-services",
+        ],
+    };
+    check_in(target, show, run::cargo(), selection)
+}
+
+fn check_in(
+    target: &Target,
+    show: Show,
+    mut cargo: Command,
+    selection: &[&str],
+) -> Result<Done, String> {
+    let Some(std) = Std::find(target.triple) else {
+        return Ok(Done::Skipped(no_std(target)));
+    };
+    cargo.arg("check").args(selection);
+    if !target.is_host()? {
+        std.apply(&mut cargo, target.triple);
+    }
+    run::run(&mut cargo, show)?;
+    Ok(Done::Ran(std.describe()))
+}
+
+/// Runs the suite on a target of the tested tier, or on the machine's own.
+pub(crate) fn test(target: &Target, show: Show) -> Result<Done, String> {
+    test_in(target, show, run::cargo(), &["--lib", "--tests"])
+}
+
+fn test_in(
+    target: &Target,
+    show: Show,
+    mut cargo: Command,
+    selection: &[&str],
+) -> Result<Done, String> {
+    let Some(std) = Std::find(target.triple) else {
+        return Ok(Done::Skipped(no_std(target)));
+    };
+    cargo.arg("test").args(selection);
+    let mut how = "native";
+    if !target.is_host()? {
+        let missing = missing_programs(target);
+        if !missing.is_empty() {
+            return Ok(Done::Skipped(format!(
+                "not found: {}; see `cargo xtask targets setup`",
+                missing.join(", ")
+            )));
+        }
+        let program = match target.runner {
+            Runner::Native => return Ok(Done::Skipped("runs only on its own machine".to_owned())),
+            Runner::Qemu(program, libraries) => {
+                how = program;
+                format!("{program} -L {libraries}")
+            }
+            Runner::Wine => {
+                if !setup::wine_library().is_file() {
+                    return Ok(Done::Skipped(
+                        "no Wine prefix yet; see `cargo xtask targets setup`".to_owned(),
+                    ));
+                }
+                setup::wine_env(&mut cargo);
+                how = "Wine";
+                "wine".to_owned()
+            }
+        };
+        std.apply(&mut cargo, target.triple);
+        let variable = format!(
+            "CARGO_TARGET_{}",
+            target.triple.to_uppercase().replace('-', "_")
+        );
+        if let Some(linker) = target.linker {
+            cargo.env(format!("{variable}_LINKER"), linker);
+        }
+        let limit = match run::find("timeout") {
+            Some(_) => format!("timeout --kill-after=10 {RUNNER_SECONDS} "),
+            None => String::new(),
+        };
+        cargo.env(format!("{variable}_RUNNER"), limit + &program);
+    }
+    let output = run::run(&mut cargo, show)?;
+    match passed(&output) {
+        0 => Err("no test ran".to_owned()),
+        passed => Ok(Done::Ran(format!(
+            "{passed} tests passed, {how}, {}",
+            std.describe()
+        ))),
+    }
+}
+
+/// The number of passed tests in the closing lines of `cargo test`.
+pub(crate) fn passed(output: &str) -> u64 {
+    output
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("test result: ok. ")?
+                .split(' ')
+                .next()?
+                .parse::<u64>()
+                .ok()
+        })
+        .sum()
+}
+
+fn no_std(target: &Target) -> String {
+    format!(
+        "no standard library for it: `rustup target add {}`, or a compiler with its library's \
+         source (`cargo xtask targets setup`)",
+        target.triple
+    )
+}
+
+/// Programs that testing a target needs and this machine lacks.
+fn missing_programs(target: &Target) -> Vec<&'static str> {
+    let runner = match target.runner {
+        Runner::Native => None,
+        Runner::Qemu(program, _) => Some(program),
+        Runner::Wine => Some("wine"),
+    };
+    target
+        .linker
+        .into_iter()
+        .chain(runner)
+        .filter(|program| run::find(program).is_none())
+        .collect()
+}
+
+fn list() -> String {
+    let host = toolchain::host_triple().unwrap_or_default();
+    let width = TARGETS
+        .iter()
+        .map(|target| target.triple.len())
+        .max()
+        .unwrap_or(0);
+    let mut text = String::new();
+    for target in TARGETS {
+        let std = Std::find(target.triple);
+        let here = match &std {
+            None => "no standard library here".to_owned(),
+            Some(std) => std.describe(),
+        };
+        let tests = if target.triple == host {
+            ", tests run natively".to_owned()
+        } else if target.tier == Tier::Tested {
+            match missing_programs(target) {
+                missing if missing.is_empty() => ", tests can run".to_owned(),
+                missing => format!(", tests lack {}", missing.join(", ")),
+            }
+        } else {
+            String::new()
+        };
+        text.push_str(&format!(
+            "{:<width$}  {:<9}  {here}{tests}  ({})\n",
+            target.triple,
+            target.tier.word(),
+            target.stands_for
+        ));
+    }
+    text
+}
+
+/// The table as the documents carry it; `cargo xtask tidy` compares.
+pub(crate) fn markdown() -> String {
+    let mut text = "| target | stands for | promise |\n| --- | --- | --- |\n".to_owned();
+    for Target {
+        triple,
+        stands_for,
+        tier,
+        ..
+    } in TARGETS
+    {
+        text.push_str(&format!(
+            "| `{triple}` | {stands_for} | {} |\n",
+            tier.word()
+        ));
+    }
+    text
+}
+
+/// Where the workspace is copied to when a command must change it.
+pub(crate) fn scratch_copy(name: &str) -> Result<PathBuf, String> {
+    let copy = run::scratch(name);
+    if copy.exists() {
+        std::fs::remove_dir_all(&copy).map_err(|error| format!("{}: {error}", copy.display()))?;
+    }
+    run::copy_workspace(&copy)?;
+    Ok(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_triple_is_known_to_the_compiler() {
+        let mut rustc = Command::new(toolchain::active_rustc());
+        let known = run::output(rustc.args(["--print", "target-list"])).expect("rustc runs");
+        for target in TARGETS {
+            assert!(
+                known.lines().any(|line| line == target.triple),
+                "{}",
+                target.triple
+            );
+        }
+    }
+
+    #[test]
+    fn quick_targets_are_promised_ones() {
+        for name in QUICK_CHECK.iter().chain(QUICK_TEST) {
+            assert!(named(name).is_ok(), "{name}");
+        }
+        for name in QUICK_TEST {
+            assert_eq!(named(name).map(|target| target.tier), Ok(Tier::Tested));
+        }
+        assert!(named("x86_64-unknown-nowhere").is_err());
+    }
+
+    #[test]
+    fn closing_lines_are_summed() {
+        let output = "running 2 tests\ntest result: ok. 2 passed; 0 failed\n\n\
+                      test result: ok. 40 passed; 0 failed; 1 ignored\n";
+        assert_eq!(passed(output), 42);
+        assert_eq!(passed("error: could not compile"), 0);
+    }
+}

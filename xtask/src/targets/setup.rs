@@ -1,0 +1,178 @@
+//! What the targets need that is not there: printed, and installed only when asked.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::{Runner, Target, Tier, missing_programs, select};
+use crate::run::{self, Outcome, Show};
+use crate::toolchain::{self, Std};
+
+/// The distribution's compiler with the source of its standard library.
+const COMPILER: &[&str] = &["rustc-web", "rust-web-src"];
+
+/// The packages that hold a whole toolchain of one release, and the libraries these need.
+const EXACT: &[&str] = &["rustc-web", "libstd-rust-web-dev", "cargo-web"];
+const EXACT_LIBRARIES: &[&str] = &["libllvm19", "libpcre3", "libhttp-parser2.9"];
+
+pub(super) fn run(arguments: &[String]) -> Outcome {
+    let (flags, names): (Vec<String>, Vec<String>) = arguments
+        .iter()
+        .cloned()
+        .partition(|argument| argument.starts_with("--"));
+    let install = match flags.as_slice() {
+        [] => false,
+        [flag] if flag == "--run" => true,
+        _ => return Err("setup takes --run and names of targets".to_owned()),
+    };
+    let targets = select(&names, |_| true)?;
+    let mut commands = commands(&targets)?;
+    let release = crate::tidy::msrv(&run::root())?;
+    if names.is_empty() && toolchain::Exact::find(&release).is_none() {
+        commands.extend(exact_toolchain(&release)?);
+    }
+    if commands.is_empty() {
+        println!("nothing to install");
+    } else if !install {
+        println!("# missing here; `cargo xtask targets setup --run` runs these lines:");
+        for command in &commands {
+            println!("{command}");
+        }
+    } else {
+        for command in &commands {
+            run::run(Command::new("sh").args(["-ec", command]), Show::Always)?;
+        }
+    }
+    let wine = targets
+        .iter()
+        .any(|target| matches!(target.runner, Runner::Wine));
+    if wine && !wine_library().is_file() {
+        if install {
+            make_wine_prefix()?;
+        } else {
+            println!(
+                "# and it makes a Wine prefix in {}",
+                wine_prefix().display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Shell lines that install what `targets` lack.
+fn commands(targets: &[&Target]) -> Result<Vec<String>, String> {
+    let host = toolchain::host_triple()?;
+    let apt = run::find("apt-get").is_some();
+    let mut packages: Vec<&str> = Vec::new();
+    let mut lines = Vec::new();
+    let without_std: Vec<&str> = targets
+        .iter()
+        .filter(|target| Std::find(target.triple).is_none())
+        .map(|target| target.triple)
+        .collect();
+    if !without_std.is_empty() {
+        if apt && available(COMPILER[1]) {
+            packages.extend(COMPILER);
+        } else {
+            lines.push(format!("rustup target add {}", without_std.join(" ")));
+        }
+    }
+    for target in targets.iter().filter(|target| target.tier == Tier::Tested) {
+        if target.triple != host && !missing_programs(target).is_empty() {
+            packages.extend(target.packages);
+        }
+    }
+    packages.sort_unstable();
+    packages.dedup();
+    if !packages.is_empty() && apt {
+        lines.push(apt_install(&packages));
+    } else if !packages.is_empty() {
+        println!(
+            "# no apt here; packages of Debian's names: {}",
+            packages.join(" ")
+        );
+    }
+    Ok(lines)
+}
+
+/// Shell lines that unpack the distribution's packages of `release` beside the system's own, since
+/// only one release of a package can be installed.
+fn exact_toolchain(release: &str) -> Result<Vec<String>, String> {
+    let Some(version) = madison(EXACT[0], release) else {
+        return Ok(vec![format!(
+            "rustup toolchain install {release} --profile minimal"
+        )]);
+    };
+    let into = toolchain::unpacked(release);
+    let mut download: Vec<String> = EXACT
+        .iter()
+        .map(|package| format!("{package}={version}"))
+        .collect();
+    download.push(format!("libstd-rust-web-{release}={version}"));
+    Ok(vec![
+        apt_install(EXACT_LIBRARIES),
+        format!(
+            "mkdir -p {dir} && cd {dir} && apt-get download -q {} \
+             && for package in *.deb; do dpkg -x \"$package\" . ; done && rm -f *.deb",
+            download.join(" "),
+            dir = into.display(),
+        ),
+    ])
+}
+
+/// The version of `package` in the distribution that is of the Rust release `release`.
+fn madison(package: &str, release: &str) -> Option<String> {
+    let list = run::output(Command::new("apt-cache").args(["madison", package])).ok()?;
+    list.lines()
+        .filter_map(|line| line.split('|').nth(1))
+        .map(str::trim)
+        .find(|version| version.starts_with(&format!("{release}.")))
+        .map(str::to_owned)
+}
+
+fn available(package: &str) -> bool {
+    madison(package, "1").is_some()
+}
+
+fn apt_install(packages: &[&str]) -> String {
+    let sudo = if is_root() { "" } else { "sudo " };
+    format!(
+        "{sudo}apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=300 {}",
+        packages.join(" ")
+    )
+}
+
+fn is_root() -> bool {
+    run::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
+
+/// A prefix of our own: the user's is left alone, and tests start from a known one.
+fn wine_prefix() -> PathBuf {
+    run::scratch("wine")
+}
+
+/// The library that Wine lacks, where Windows programs look for it.
+pub(super) fn wine_library() -> PathBuf {
+    wine_prefix().join("drive_c/windows/system32/bcryptprimitives.dll")
+}
+
+/// Makes Wine use our prefix and keep its remarks to itself.
+pub(super) fn wine_env(command: &mut Command) {
+    command
+        .env("WINEPREFIX", wine_prefix())
+        .env("WINEDEBUG", "-all");
+}
+
+fn make_wine_prefix() -> Outcome {
+    let mut boot = Command::new("wine");
+    boot.args(["wineboot", "-i"]);
+    wine_env(&mut boot);
+    std::fs::create_dir_all(run::scratch("")).map_err(|error| error.to_string())?;
+    run::run(&mut boot, Show::Always)?;
+    let mut compile = Command::new("x86_64-w64-mingw32-gcc");
+    compile.args(["-shared", "-O2", "-o"]).arg(wine_library());
+    compile
+        .arg(run::root().join("xtask/wine/bcryptprimitives.c"))
+        .arg("-ladvapi32");
+    run::run(&mut compile, Show::Always)?;
+    Ok(())
+}
