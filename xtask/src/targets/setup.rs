@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{Runner, Target, Tier, missing_programs, select};
+use super::{QUICK_CHECK, QUICK_TEST, Runner, Target, Tier, missing_programs, named, select};
 use crate::run::{self, Outcome, Show};
 use crate::toolchain::{self, Std};
 
@@ -24,10 +24,22 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
         [flag] if flag == "--run" => true,
         _ => return Err("setup takes --run and names of targets".to_owned()),
     };
-    let targets = select(&names, |_| true)?;
+    // Two names beside those of targets: what `cargo xtask ci` uses.
+    let (exact, names): (Vec<String>, Vec<String>) =
+        names.into_iter().partition(|name| name == "msrv");
+    let everything = exact.is_empty() && names.is_empty();
+    let targets = match names.iter().position(|name| name == "quick") {
+        Some(_) => QUICK_CHECK
+            .iter()
+            .chain(QUICK_TEST)
+            .map(|name| named(name))
+            .collect(),
+        None if names.is_empty() && !everything => Ok(Vec::new()),
+        None => select(&names, |_| true),
+    }?;
     let mut commands = commands(&targets)?;
     let release = crate::tidy::msrv(&run::root())?;
-    if names.is_empty() && toolchain::Exact::find(&release).is_none() {
+    if (everything || !exact.is_empty()) && toolchain::Exact::find(&release).is_none() {
         commands.extend(exact_toolchain(&release)?);
     }
     if commands.is_empty() {
