@@ -11,7 +11,7 @@ use crate::tidy;
 pub(crate) const CRATES: &[&str] = &["peer-proto", "peer-core", "peer-net", "cranpose-services"];
 
 /// What every package must hold beside its sources.
-const PACKAGED: &[&str] = &["Cargo.toml", "LICENSE-APACHE", "LICENSE-MIT", "README.md"];
+const PACKAGED: &[&str] = &["Cargo.toml", "LICENSE-APACHE", "LICENSE-MIT"];
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     if arguments != ["--dry-run"] {

@@ -44,7 +44,9 @@ impl Std {
                 .env("RUSTC_BOOTSTRAP", "1");
             cargo.env("RUSTDOC", rustc.with_file_name("rustdoc"));
             // Apart, so that two compilers do not evict each other's fingerprints.
-            cargo.env("CARGO_TARGET_DIR", run::scratch("build-std"));
+            if !cargo.get_envs().any(|(key, _)| key == "CARGO_TARGET_DIR") {
+                cargo.env("CARGO_TARGET_DIR", run::scratch("build-std"));
+            }
         }
     }
 

@@ -74,6 +74,8 @@ pub(super) fn run(names: &[String]) -> Outcome {
 fn try_slip(slip: &Slip) -> Result<Done, String> {
     let copy = scratch_copy("selftest")?;
     plant(&copy, slip)?;
+    // A target directory of its own: cargo takes a workspace's place for nothing, so that a slip
+    // that was built into a shared one would pass there for the real sources.
     let in_copy = || {
         let mut cargo = run::cargo();
         cargo
