@@ -5,3 +5,4 @@ mod corpus;
 mod fetch_basic;
 mod fetch_script;
 mod laws;
+mod wire;

@@ -1,3 +1,4 @@
 //! Tools shared by the tests of this workspace.
 
 pub mod check;
+pub mod raw;
