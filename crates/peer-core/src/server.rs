@@ -1,15 +1,15 @@
 //! The serving side of one connection: requests in sequence, one answer each.
 //!
 //! ```text
-//!            +--------------------------------------------------------------------+
-//!            v                                                                    |
-//!   accept  Head --> Authorize --> Resolve --> Content (spans or stream) --+      |
-//!            |           |            |                                    |      |
-//!            |           |            +--> Answer (no content of a source) +--> Discard
-//!            |           +---------------> Answer                          |  (rest of the
-//!            +---------------------------> Answer                          |    request)
-//!                                                                          v
-//!                                              HalfClose --> Linger --> Closed
+//!            +------------------------------------------------------------------+
+//!            v                                                                  |
+//!   accept  Head --> Discard --> Authorize --> Resolve --> Spans, Stream --+     |
+//!            |   (the request's      |            |     (content of a       |     |
+//!            |      content)         |            |           source)       |     |
+//!            +----------+------------+------------+---------> Answer -------+-----+
+//!                                                     (all other bytes)     |
+//!                                                                           v
+//!                                                HalfClose --> Linger --> Closed
 //! ```
 //!
 //! The order of checks is the order of these states: the message itself, then the token, then
@@ -227,7 +227,8 @@ const CONTENT_TYPE_BYTES_MAX: usize = 255;
 #[derive(Debug)]
 struct Request {
     head: RequestHead,
-    framing: Framing,
+    /// Bytes of it may still come: its content was not read to the end.
+    unread: bool,
 }
 
 #[derive(Debug)]
@@ -296,6 +297,15 @@ impl Content {
 enum Rest {
     Length(u64),
     Chunked(ChunkDecoder),
+}
+
+impl Rest {
+    const fn is_done(&self) -> bool {
+        match self {
+            Self::Length(remaining) => *remaining == 0,
+            Self::Chunked(decoder) => decoder.is_done(),
+        }
+    }
 }
 
 /// One server connection: see the module's documentation.
@@ -475,7 +485,7 @@ impl ServerConnection {
         let reason = CloseReason::TimedOut(deadline);
         match self.state {
             // Whoever sent a part of a request is told; whoever sent nothing is not.
-            State::Head if self.start < self.filled => {
+            State::Head | State::Discard { .. } if self.start < self.filled => {
                 self.refuse(now, Status::RequestTimeout, reason);
             }
             State::Linger { reason, .. } => self.close(reason),
@@ -677,36 +687,117 @@ impl ServerConnection {
         }
     }
 
-    /// Takes a complete head: the message itself is checked, then its credentials.
+    /// Takes a complete head: the message itself is checked, then read to its end.
     fn begin(&mut self, now: Now, head: RequestHead) {
-        let message = Message::check(&head, &self.buffer[self.start..self.filled]);
-        let Message {
-            framing,
-            close,
-            token,
-        } = match message {
-            Ok(message) => message,
+        let bytes = &self.buffer[self.start..self.filled];
+        let message = Message::check(&head, bytes);
+        let (framing, close) = match message {
+            Ok(message) => (message.framing, message.close),
             Err(status) => {
                 // Kept for its method and version alone: nothing behind it is read.
-                self.request = Some(Request {
-                    head,
-                    framing: Framing::None,
-                });
-                self.closing = Some(CloseReason::Refused(status));
-                return self.answer_error(now, status, |_| {});
+                self.request = Some(Request { head, unread: true });
+                return self.give_up(now, status);
             }
         };
-        self.request = Some(Request { head, framing });
         self.closing = close.then_some(CloseReason::Finished);
-        match token {
-            Ok((at, len)) => self.enter(State::Authorize {
-                start: self.start + at,
-                len,
-            }),
-            Err(status @ Status::Unauthorized) => self.answer_error(now, status, |head| {
-                head.field("WWW-Authenticate", auth::CHALLENGE);
-            }),
-            Err(status) => self.answer_error(now, status, |_| {}),
+        let rest = match framing {
+            Framing::Length(length) if length > 0 => Rest::Length(length),
+            Framing::Chunked => Rest::Chunked(ChunkDecoder::new()),
+            _ => {
+                self.request = Some(Request {
+                    head,
+                    unread: false,
+                });
+                return self.present(now);
+            }
+        };
+        // Whoever waits for a 100 may or may not send the content after a final answer (RFC 9110
+        // §10.1.1); and more than a little is not worth reading. What comes behind such a request
+        // cannot be told from its content, so the connection ends with the answer.
+        let fields = head.fields(bytes);
+        let expects_continue = fields.has(FieldName::Expect) && head.version == Version::Http11;
+        let too_much = matches!(rest, Rest::Length(length) if length > DISCARD_BYTES_MAX);
+        let head_is_full = head.head_len() == self.buffer.len();
+        self.request = Some(Request { head, unread: true });
+        if expects_continue || too_much || head_is_full {
+            self.closing = Some(CloseReason::Finished);
+            return self.present(now);
+        }
+        self.enter(State::Discard {
+            rest,
+            budget: DISCARD_BYTES_MAX,
+        });
+        self.discard(now);
+    }
+
+    /// Reads past the request's content, out of the buffer; its head stays where it is.
+    fn discard(&mut self, now: Now) {
+        let (State::Discard { rest, budget }, Some(request)) = (&mut self.state, &mut self.request)
+        else {
+            return;
+        };
+        let content_start = self.start + request.head.head_len();
+        let mut at = content_start;
+        let read = loop {
+            let input = &self.buffer[at..self.filled];
+            let used = match rest {
+                Rest::Length(remaining) => {
+                    let used = clamp(*remaining, input.len());
+                    *remaining -= used as u64;
+                    used
+                }
+                Rest::Chunked(decoder) => match clamp(decoder.content_remaining(), input.len()) {
+                    0 => match decoder.parse(input) {
+                        Ok(used) => used,
+                        Err(_) => break Err(Status::BadRequest),
+                    },
+                    content => {
+                        decoder.take_content(content as u64);
+                        content
+                    }
+                },
+            };
+            at += used;
+            *budget = budget.saturating_sub(used as u64);
+            if rest.is_done() {
+                request.unread = false;
+                break Ok(true);
+            }
+            if *budget == 0 {
+                self.closing = Some(CloseReason::Finished);
+                break Ok(true);
+            }
+            if at == self.filled {
+                break Ok(false);
+            }
+        };
+        self.buffer.copy_within(at..self.filled, content_start);
+        self.filled -= at - content_start;
+        match read {
+            Ok(true) => self.present(now),
+            Ok(false) => {}
+            Err(status) => self.give_up(now, status),
+        }
+    }
+
+    /// Has the request's credentials judged.
+    fn present(&mut self, now: Now) {
+        let Some(Request { head, .. }) = &self.request else {
+            return;
+        };
+        let bytes = &self.buffer[self.start..self.filled];
+        match auth::credentials(&head.fields(bytes)) {
+            Credentials::Bearer(token) => {
+                let start = token.as_ptr() as usize - self.buffer.as_ptr() as usize;
+                let len = token.len();
+                self.enter(State::Authorize { start, len });
+            }
+            Credentials::Repeated => self.answer_error(now, Status::BadRequest, |_| {}),
+            Credentials::Absent | Credentials::Unusable => {
+                self.answer_error(now, Status::Unauthorized, |head| {
+                    head.field("WWW-Authenticate", auth::CHALLENGE);
+                });
+            }
         }
     }
 
@@ -742,6 +833,12 @@ impl ServerConnection {
     fn refuse(&mut self, now: Now, status: Status, reason: CloseReason) {
         self.request = None;
         self.closing = Some(reason);
+        self.answer_error(now, status, |_| {});
+    }
+
+    /// The same, where the request's method and version are known.
+    fn give_up(&mut self, now: Now, status: Status) {
+        self.closing = Some(CloseReason::Refused(status));
         self.answer_error(now, status, |_| {});
     }
 
@@ -926,80 +1023,19 @@ impl ServerConnection {
 
     // Between two requests.
 
-    /// The answer is out: on to the rest of its request, to the next one, or to the end.
+    /// The answer is out: on to the next request, or to the end.
     fn finish(&mut self, now: Now) {
-        let request = self.request.take();
-        let mut framing = Framing::None;
-        if let Some(request) = request {
+        let mut unread = true;
+        if let Some(request) = self.request.take() {
             self.start += request.head.head_len();
-            framing = request.framing;
+            unread = request.unread || self.start < self.filled;
         }
-        let rest = match framing {
-            Framing::Length(length) if length > 0 => Some(Rest::Length(length)),
-            Framing::Chunked => Some(Rest::Chunked(ChunkDecoder::new())),
-            _ => None,
-        };
-        match (self.closing, rest) {
+        match self.closing {
+            None => self.next_request(now),
+            Some(CloseReason::Finished) if !unread => self.close(CloseReason::Finished),
             // A connection closed on unread bytes is reset, and the answer may be lost with it
             // (RFC 9112 §9.6).
-            (Some(CloseReason::Finished), None) if self.start == self.filled => {
-                self.close(CloseReason::Finished);
-            }
-            (Some(reason), _) => self.enter(State::HalfClose { reason }),
-            (None, Some(rest)) => {
-                self.arm_receive(now, Deadline::Head, self.config.head_timeout);
-                self.enter(State::Discard {
-                    rest,
-                    budget: DISCARD_BYTES_MAX,
-                });
-                self.discard(now);
-            }
-            (None, None) => self.next_request(now),
-        }
-    }
-
-    /// Reads past request content in the buffer.
-    fn discard(&mut self, now: Now) {
-        let State::Discard { rest, budget } = &mut self.state else {
-            return;
-        };
-        loop {
-            let input = &self.buffer[self.start..self.filled];
-            let (used, done) = match rest {
-                Rest::Length(remaining) => {
-                    let used = clamp(*remaining, input.len());
-                    *remaining -= used as u64;
-                    (used, *remaining == 0)
-                }
-                Rest::Chunked(decoder) => {
-                    let content = clamp(decoder.content_remaining(), input.len());
-                    if content > 0 {
-                        decoder.take_content(content as u64);
-                        (content, false)
-                    } else {
-                        match decoder.parse(input) {
-                            Ok(used) => (used, decoder.is_done()),
-                            Err(_) => {
-                                let reason = CloseReason::Refused(Status::BadRequest);
-                                return self.enter(State::HalfClose { reason });
-                            }
-                        }
-                    }
-                }
-            };
-            self.start += used;
-            if done {
-                return self.next_request(now);
-            }
-            *budget = budget.saturating_sub(used as u64);
-            if *budget == 0 {
-                return self.enter(State::HalfClose {
-                    reason: CloseReason::Finished,
-                });
-            }
-            if self.start == self.filled {
-                return;
-            }
+            Some(reason) => self.enter(State::HalfClose { reason }),
         }
     }
 
@@ -1041,13 +1077,11 @@ impl ServerConnection {
     }
 }
 
-/// What a request says before anybody looks at its target.
+/// What a request says before anybody looks at its token or target.
 struct Message {
     framing: Framing,
-    /// Whether the connection ends with the answer.
+    /// Whether the peer wants the connection to end with the answer.
     close: bool,
-    /// Place and length of the presented token, or the answer to a request without a usable one.
-    token: Result<(usize, usize), Status>,
 }
 
 impl Message {
@@ -1073,24 +1107,9 @@ impl Message {
             Version::Http10 => fields.has_member(FieldName::Connection, "keep-alive"),
             Version::Http11 => true,
         };
-        let has_content = !matches!(framing, Framing::None | Framing::Length(0));
-        // Whoever waits for a 100 may or may not send the content after a final answer (RFC 9110
-        // §10.1.1), so nothing behind this request can be told apart from it.
-        let expects_continue = has_content && fields.has(FieldName::Expect);
-        let too_much = matches!(framing, Framing::Length(length) if length > DISCARD_BYTES_MAX);
-        let token = match auth::credentials(&fields) {
-            Credentials::Bearer(token) => Ok((
-                token.as_ptr() as usize - bytes.as_ptr() as usize,
-                token.len(),
-            )),
-            Credentials::Repeated => Err(Status::BadRequest),
-            Credentials::Absent | Credentials::Unusable => Err(Status::Unauthorized),
-        };
-        let close = says_close || !keep_alive || expects_continue || too_much;
         Ok(Self {
             framing,
-            close,
-            token,
+            close: says_close || !keep_alive,
         })
     }
 }
