@@ -14,6 +14,10 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The most head bytes a response may have.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
+/// The most content a response may bring: a server that sends without end fails its test, and
+/// does not fill the machine first.
+const CONTENT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// How a connection came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -350,6 +354,9 @@ impl RawPeer {
     fn fill(&mut self) -> Result<Option<End>, ReadError> {
         if self.end.is_some() {
             return Ok(self.end);
+        }
+        if self.received.len() > CONTENT_BYTES_MAX {
+            return Err(ReadError::Malformed("content without end".to_owned()));
         }
         let deadline = Instant::now() + PATIENCE;
         let mut block = [0; 64 * 1024];

@@ -356,25 +356,20 @@ fn transfer_codings() {
     ] {
         rows.push(refused(bad, coded(&format!("Transfer-Encoding: {bad}"))));
     }
-    for unknown in [
-        "xchunked",
-        "gzip",
-        "deflate",
-        "compress",
-        "x-gzip",
-        "br",
-        "chunkedx",
-        "chunke",
-        "chunk",
+    // §6.3: where chunked is not the final coding, 400 and close is a MUST; where it is, an unknown
+    // coding before it gets 501 (§6.1).
+    for unended in [
+        "xchunked", "gzip", "deflate", "compress", "x-gzip", "br", "chunkedx", "chunke", "chunk",
         "cow",
-        "gzip, chunked",
-        "x, chunked",
     ] {
-        rows.push(ends(
-            unknown,
-            coded(&format!("Transfer-Encoding: {unknown}")),
-            answer(501),
+        rows.push(refused(
+            unended,
+            coded(&format!("Transfer-Encoding: {unended}")),
         ));
+    }
+    for unknown in ["gzip, chunked", "x, chunked", "gzip, x, chunked"] {
+        let bytes = coded(&format!("Transfer-Encoding: {unknown}"));
+        rows.push(ends(unknown, bytes, answer(501)));
     }
     for odd in [
         "",
@@ -540,7 +535,7 @@ fn transfer_codings() {
                 ]),
                 chunks,
             ]),
-            answer_in(&[401, 501]),
+            answer_in(&[400, 401]),
         ),
         either(
             "chunked without token",
@@ -632,32 +627,32 @@ fn chunks_taken() {
             chunked(&sized(&vec![b'x'; SKIPPED_MAX])),
             letters(),
         )
-        .or(letters(), Then::Ends),
+        .or(letters(), Then::EndsUnannounced),
         stays("15 KiB", chunked(&sized(&vec![b'x'; 15 * 1024])), letters()),
-        ends("much", chunked(&sized(&vec![b'x'; 300_000])), letters()),
-        ends(
+        unannounced("much", chunked(&sized(&vec![b'x'; 300_000])), letters()),
+        unannounced(
             "much in small chunks",
             chunked(&joined(&[&b"1\r\nx\r\n".repeat(50_000), b"0\r\n\r\n"])),
             letters(),
         ),
-        ends(
+        unannounced(
             "a chunk that will never come",
             chunked(b"ffffffffffffffff\r\n"),
             letters(),
         )
-        .or(answer(400), Then::Ends),
-        ends(
+        .or(answer(400), Then::EndsUnannounced),
+        unannounced(
             "an extension without end",
             chunked(&[b"5;".to_vec(), vec![b'x'; 100_000]].concat()),
             letters(),
         )
-        .or(answer_in(&[400, 431]), Then::Ends),
-        ends(
+        .or(answer_in(&[400, 431]), Then::EndsUnannounced),
+        unannounced(
             "trailers without end",
             chunked(&[b"0\r\n".to_vec(), b"X-A: b\r\n".repeat(20_000)].concat()),
             letters(),
         )
-        .or(answer_in(&[400, 431]), Then::Ends),
+        .or(answer_in(&[400, 431]), Then::EndsUnannounced),
     ]);
     run_table(&rows);
 }
@@ -725,7 +720,7 @@ fn chunks_refused() {
     ] {
         // Whether the fault is found before the answer or behind it is the server's choice;
         // nothing behind it may be read as a request.
-        rows.push(refused(name, chunked(content)).or(letters(), Then::Ends));
+        rows.push(refused(name, chunked(content)).or(letters(), Then::EndsUnannounced));
     }
     // White space around a chunk extension's semicolon is BWS (§7.1.1); alone behind the size it
     // is not in the grammar at all, and skipping it is how parsers come to disagree.
@@ -739,7 +734,7 @@ fn chunks_refused() {
     ] {
         rows.push(
             refused(name, chunked(content))
-                .or(letters(), Then::Ends)
+                .or(letters(), Then::EndsUnannounced)
                 .or(letters(), Then::Stays),
         );
     }

@@ -109,7 +109,7 @@ fn is_refused_as_it_expects() {
     let addr = server.local_addr();
     for (handle, range, status) in [
         ("nothing", "bytes=0-", 404),
-        ("letters%20", "bytes=0-", 404),
+        ("letters%20%20", "bytes=0-", 404),
         ("letters", "bytes=26-", 416),
         ("letters", "bytes=99-100", 416),
         ("unknown", "bytes=1-", 416),
