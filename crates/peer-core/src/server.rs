@@ -524,6 +524,8 @@ impl ServerConnection {
             Err(status @ Status::MethodNotAllowed) => self.answer_error(now, status, |head| {
                 head.field("Allow", "GET, HEAD");
             }),
+            // Whatever the peer thinks it asked for, it is not sure to frame the next one either.
+            Err(Status::BadRequest) => self.give_up(now, Status::BadRequest),
             Err(status) => self.answer_error(now, status, |_| {}),
         }
     }
@@ -746,6 +748,11 @@ impl ServerConnection {
                     *remaining -= used as u64;
                     used
                 }
+                // A chunk that is larger than what is read need not be waited for.
+                Rest::Chunked(decoder) if decoder.content_remaining() > *budget => {
+                    self.closing = Some(CloseReason::Finished);
+                    break Ok(true);
+                }
                 Rest::Chunked(decoder) => match clamp(decoder.content_remaining(), input.len()) {
                     0 => match decoder.parse(input) {
                         Ok(used) => used,
@@ -767,7 +774,11 @@ impl ServerConnection {
                 self.closing = Some(CloseReason::Finished);
                 break Ok(true);
             }
-            if at == self.filled {
+            let waits = match rest {
+                Rest::Chunked(decoder) => decoder.content_remaining() <= *budget,
+                Rest::Length(_) => true,
+            };
+            if at == self.filled && waits {
                 break Ok(false);
             }
         };

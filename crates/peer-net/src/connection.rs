@@ -3,7 +3,6 @@
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
 };
@@ -15,6 +14,7 @@ use peer_proto::{
 };
 
 use crate::{
+    callback::call,
     config::{ServerEvent, Transfer, TransferEnd},
     service::{Connection, Service, count},
     source::{ByteSource, SourceMetadata},
@@ -136,7 +136,7 @@ impl<'a> Driver<'a> {
 
     fn receive(&mut self) -> io::Result<()> {
         self.end_transfer(TransferEnd::Complete);
-        self.source = None;
+        self.release_source();
         if let Some(block) = self.large.take() {
             self.service.blocks.give_back(block);
         }
@@ -193,45 +193,60 @@ impl<'a> Driver<'a> {
             self.handle.clear();
             self.handle.push_str(handle);
         }
-        let looked_up = allowed.then(|| {
-            catch_unwind(AssertUnwindSafe(|| {
-                (self.service.resolver)(handle).map(|source| (source.metadata(), source))
-            }))
-        });
-        match looked_up {
-            None | Some(Ok(None)) => self.machine.handle_source(self.now, None),
-            Some(Ok(Some((metadata, source)))) => self.begin_answer(&metadata, source),
-            Some(Err(_)) => {
-                log::warn!("the resolver, or its source, panicked");
+        let found = if allowed {
+            call(|| (self.service.resolver)(handle))
+        } else {
+            Ok(None)
+        };
+        match found {
+            Ok(None) => self.machine.handle_source(self.now, None),
+            Ok(Some(source)) => {
+                self.source = Some(source);
+                self.begin_answer();
+            }
+            Err(_) => {
+                log::warn!("the resolver panicked");
                 self.machine.handle_source_failed(self.now);
             }
         }
     }
 
-    fn begin_answer(&mut self, metadata: &SourceMetadata, source: Arc<dyn ByteSource>) {
-        let SourceMetadata {
-            len: complete_length,
-            entity_tag,
-            last_modified,
-        } = *metadata;
+    /// Asks the source what it is. It may panic, like everything of the app's.
+    fn begin_answer(&mut self) {
+        let Some(source) = &self.source else { return };
+        let said = call(|| (source.metadata(), source.content_type()));
+        let Ok((
+            SourceMetadata {
+                len,
+                entity_tag,
+                last_modified,
+            },
+            content_type,
+        )) = said
+        else {
+            log::warn!("a source panicked");
+            return self.machine.handle_source_failed(self.now);
+        };
         let last_modified = last_modified.and_then(HttpDate::new);
         let validators = Validators {
             entity_tag,
             last_modified,
         };
-        // The borrowed media type lives as long as the source does.
-        let Ok(content_type) = catch_unwind(AssertUnwindSafe(|| source.content_type())) else {
-            log::warn!("a source panicked");
-            return self.machine.handle_source_failed(self.now);
-        };
+        self.entity_tag = entity_tag;
         let info = SourceInfo {
-            complete_length,
+            complete_length: len,
             content_type,
             validators,
         };
         self.machine.handle_source(self.now, Some(info));
-        self.entity_tag = entity_tag;
-        self.source = Some(source);
+    }
+
+    fn release_source(&mut self) {
+        if let Some(source) = self.source.take() {
+            if call(|| drop(source)).is_err() {
+                log::warn!("a source panicked when it was dropped");
+            }
+        }
     }
 
     /// Sends the next block of the source, with what must stand before and behind it.
@@ -392,6 +407,7 @@ impl<'a> Driver<'a> {
 
 impl Drop for Driver<'_> {
     fn drop(&mut self) {
+        self.release_source();
         if let Some(block) = self.large.take() {
             self.service.blocks.give_back(block);
         }
@@ -432,7 +448,7 @@ fn send(
 /// Reads a block of an app's source, which may panic and may lie.
 fn read_source(source: &dyn ByteSource, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
     loop {
-        match catch_unwind(AssertUnwindSafe(|| source.read_at(offset, buf))) {
+        match call(|| source.read_at(offset, buf)) {
             Ok(Ok(n)) if n <= buf.len() => return Ok(n),
             Ok(Ok(_)) => {
                 return Err(io::Error::other(
@@ -448,7 +464,7 @@ fn read_source(source: &dyn ByteSource, offset: u64, buf: &mut [u8]) -> io::Resu
 
 /// Whether the source still is the version that was promised.
 fn is_version(source: &dyn ByteSource, promised: Option<EntityTag>) -> bool {
-    catch_unwind(AssertUnwindSafe(|| source.entity_tag())).is_ok_and(|tag| tag == promised)
+    call(|| source.entity_tag()).is_ok_and(|tag| tag == promised)
 }
 
 pub(crate) fn read_clocks() -> Now {

@@ -11,6 +11,7 @@ pub mod stream;
 pub mod token_set;
 
 mod blocks;
+mod callback;
 mod client_exchange;
 mod connection;
 mod listener;

@@ -2,7 +2,6 @@
 
 use std::{
     net::IpAddr,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -17,6 +16,7 @@ use peer_core::{
 
 use crate::{
     blocks::Blocks,
+    callback::call,
     config::{Config, ServerEvent},
     source::SourceResolver,
     stream::Stream,
@@ -272,8 +272,7 @@ impl Service {
     /// Calls the app's hook, if there is one.
     pub(crate) fn tell(&self, event: &ServerEvent<'_>) {
         if let Some(hook) = &self.config.hook {
-            // The hook is the app's; what it leaves half done when it panics is the app's too.
-            let _ = catch_unwind(AssertUnwindSafe(|| hook(event)));
+            let _ = call(|| hook(event));
         }
     }
 

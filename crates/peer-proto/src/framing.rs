@@ -29,7 +29,7 @@ pub enum FramingError {
     /// Both `Content-Length` and `Transfer-Encoding`: two ways to read one message.
     #[error("content-length beside transfer-encoding")]
     LengthAndCoding,
-    /// `Transfer-Encoding` does not end in one `chunked`.
+    /// `Transfer-Encoding` is empty, or `chunked` is not its end or not its only one.
     #[error("transfer-encoding does not end in chunked")]
     NotChunked,
     /// A transfer coding other than `chunked`.
@@ -81,17 +81,21 @@ fn has_coding(version: Version, fields: &Fields<'_>) -> Result<bool, FramingErro
     if fields.has(FieldName::ContentLength) {
         return Err(FramingError::LengthAndCoding);
     }
-    let mut codings = 0;
     let mut chunked = 0;
+    let mut others = 0;
     let mut ends_chunked = false;
     for coding in fields.members(FieldName::TransferEncoding) {
-        codings += 1;
         ends_chunked = coding.eq_ignore_ascii_case(b"chunked");
-        chunked += u32::from(ends_chunked);
+        if ends_chunked {
+            chunked += 1;
+        } else {
+            others += 1;
+        }
     }
-    match (codings, chunked, ends_chunked) {
-        (1, 1, true) => Ok(true),
-        (_, 1, true) => Err(FramingError::UnknownCoding),
+    match (chunked, others) {
+        (1, 0) => Ok(true),
+        (1, _) if ends_chunked => Err(FramingError::UnknownCoding),
+        (0, 1..) => Err(FramingError::UnknownCoding),
         _ => Err(FramingError::NotChunked),
     }
 }
@@ -395,9 +399,9 @@ mod tests {
                 "Transfer-Encoding: chunked, chunked\r\n",
                 Err(E::NotChunked),
             ),
-            ("Transfer-Encoding: xchunked\r\n", Err(E::NotChunked)),
-            ("Transfer-Encoding: chunked;q=1\r\n", Err(E::NotChunked)),
-            ("Transfer-Encoding: identity\r\n", Err(E::NotChunked)),
+            ("Transfer-Encoding: xchunked\r\n", Err(E::UnknownCoding)),
+            ("Transfer-Encoding: chunked;q=1\r\n", Err(E::UnknownCoding)),
+            ("Transfer-Encoding: identity\r\n", Err(E::UnknownCoding)),
             ("Transfer-Encoding:\r\n", Err(E::NotChunked)),
             (
                 "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",

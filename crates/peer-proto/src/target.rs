@@ -101,16 +101,7 @@ pub fn is_host(value: &[u8]) -> bool {
             let Some(end) = rest.iter().position(|&byte| byte == b']') else {
                 return false;
             };
-            let literal = &rest[..end];
-            let is_literal = !literal.is_empty()
-                && literal.iter().all(|&b| {
-                    b.is_ascii_alphanumeric()
-                        || is_unreserved(b)
-                        || is_sub_delim(b)
-                        || b == b':'
-                        || b == b'%'
-                });
-            if !is_literal {
+            if !is_ip_literal(&rest[..end]) {
                 return false;
             }
             (&[][..], &rest[end + 1..])
@@ -126,6 +117,29 @@ pub fn is_host(value: &[u8]) -> bool {
         _ => false,
     };
     is_port && is_reg_name(host)
+}
+
+/// What may stand between brackets (RFC 3986 §3.2.2): an IPv6 address, or an address of some later
+/// version. A zone is taken as RFC 6874 writes it (`%25eth0`) and as published peers do (`%eth0`).
+fn is_ip_literal(literal: &[u8]) -> bool {
+    if let [b'v' | b'V', future @ ..] = literal {
+        let dot = future.iter().position(|&byte| byte == b'.').unwrap_or(0);
+        let (version, address) = future.split_at(dot);
+        return !version.is_empty()
+            && version.iter().all(u8::is_ascii_hexdigit)
+            && address.len() > 1
+            && address[1..]
+                .iter()
+                .all(|&b| is_unreserved(b) || is_sub_delim(b) || b == b':');
+    }
+    let zone = literal
+        .iter()
+        .position(|&byte| byte == b'%')
+        .unwrap_or(literal.len());
+    let (address, zone) = literal.split_at(zone);
+    let is_zone = zone.len() != 1 && zone.iter().all(|&b| is_unreserved(b) || b == b'%');
+    let address = std::str::from_utf8(address).ok();
+    is_zone && address.is_some_and(|address| address.parse::<core::net::Ipv6Addr>().is_ok())
 }
 
 fn is_reg_name(host: &[u8]) -> bool {
@@ -281,14 +295,37 @@ mod tests {
             "127.0.0.1:8080",
             "[::1]",
             "[::1]:80",
+            "[fe80::1%25eth0]",
+            "[fe80::1%eth0]:80",
+            "[::ffff:192.0.2.1]",
+            "[v1.a:b]",
             "a-b.c_d~",
             "%41",
         ] {
             assert!(is_host(host.as_bytes()), "{host}");
         }
         for host in [
-            "a b", "a:b", "a:80:80", "[::1", "[]", "[::1]a", "me@a", "a/b", "a,b:", "é", "%4",
-            "a?b", "a#b", "[a]:x",
+            "a b",
+            "a:b",
+            "a:80:80",
+            "[::1",
+            "[]",
+            "[zz]",
+            "[127.0.0.1]",
+            "[1:2:3:4:5:6:7:8:9]",
+            "[fe80::1%]",
+            "[fe80::1%eth/0]",
+            "[v.a]",
+            "[v1.]",
+            "[::1]a",
+            "me@a",
+            "a/b",
+            "a,b:",
+            "é",
+            "%4",
+            "a?b",
+            "a#b",
+            "[a]:x",
         ] {
             let comma_is_sub_delim = host == "a,b:";
             assert_eq!(is_host(host.as_bytes()), comma_is_sub_delim, "{host}");
