@@ -95,7 +95,8 @@ fn has_coding(version: Version, fields: &Fields<'_>) -> Result<bool, FramingErro
     match (chunked, others) {
         (1, 0) => Ok(true),
         (1, _) if ends_chunked => Err(FramingError::UnknownCoding),
-        (0, 1..) => Err(FramingError::UnknownCoding),
+        // Also codings that are unknown: RFC 9112 §6.3 leaves no choice but 400 where chunked is
+        // not the last one.
         _ => Err(FramingError::NotChunked),
     }
 }
@@ -399,9 +400,9 @@ mod tests {
                 "Transfer-Encoding: chunked, chunked\r\n",
                 Err(E::NotChunked),
             ),
-            ("Transfer-Encoding: xchunked\r\n", Err(E::UnknownCoding)),
-            ("Transfer-Encoding: chunked;q=1\r\n", Err(E::UnknownCoding)),
-            ("Transfer-Encoding: identity\r\n", Err(E::UnknownCoding)),
+            ("Transfer-Encoding: xchunked\r\n", Err(E::NotChunked)),
+            ("Transfer-Encoding: chunked;q=1\r\n", Err(E::NotChunked)),
+            ("Transfer-Encoding: identity\r\n", Err(E::NotChunked)),
             ("Transfer-Encoding:\r\n", Err(E::NotChunked)),
             (
                 "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
