@@ -14,6 +14,10 @@ pub(crate) enum Act {
     Request,
     /// Sends these bytes.
     Send(Vec<u8>),
+    /// Tells the test, which waits with [`Script::reported`].
+    Report,
+    /// Waits until the client ends the connection.
+    AwaitEnd,
 }
 
 /// Reads a request and answers it with `answer`.
@@ -25,6 +29,7 @@ pub(crate) fn answer(answer: impl AsRef<[u8]>) -> Vec<Act> {
 pub(crate) struct Script {
     address: SocketAddr,
     requests: Receiver<String>,
+    told: Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -33,6 +38,7 @@ impl Script {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (report, requests) = channel();
+        let (tell, told) = channel();
         let thread = std::thread::spawn(move || {
             for acts in connections {
                 let (mut stream, _) = listener.accept().unwrap();
@@ -44,6 +50,8 @@ impl Script {
                         },
                         // The client may have seen enough, and be gone.
                         Act::Send(bytes) => drop(stream.write_all(&bytes)),
+                        Act::Report => tell.send(()).unwrap(),
+                        Act::AwaitEnd => drop(stream.read_to_end(&mut Vec::new())),
                     }
                 }
             }
@@ -51,12 +59,18 @@ impl Script {
         Self {
             address,
             requests,
+            told,
             thread: Some(thread),
         }
     }
 
     pub(crate) fn base(&self) -> String {
         self.address.to_string()
+    }
+
+    /// Waits until the script comes to an [`Act::Report`].
+    pub(crate) fn reported(&self) {
+        self.told.recv().unwrap();
     }
 
     /// Waits for the end of all scripts; the requests that came, in order.

@@ -3,6 +3,7 @@
 
 mod corpus;
 mod fetch_basic;
+mod fetch_client;
 mod fetch_script;
 mod laws;
 mod wire;

@@ -8,8 +8,9 @@ pub use peer_net::{
 // What goes beyond them.
 pub use peer_core::{ServerConfig, admission::Limits};
 pub use peer_net::{
-    FetchDeadline, FileSource, ListenerStatus, PeerClient, PeerClientBuilder, PeerServerBuilder,
-    Phase, ServerEvent, ServerStats, Shutdown, SourceMetadata, Timeouts, TokenGrant, Transfer,
+    Cancel, FetchDeadline, FileSource, ListenerStatus, PeerClient, PeerClientBuilder,
+    PeerServerBuilder, Phase, PoolLimits, Progress, ProgressSnapshot, ProgressState, RetryPolicy,
+    ServerEvent, ServerStats, Shutdown, SourceMetadata, Timeouts, TokenGrant, Transfer,
     TransferEnd,
 };
 pub use peer_proto::EntityTag;

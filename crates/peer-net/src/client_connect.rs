@@ -3,11 +3,20 @@
 use std::{
     io,
     net::{SocketAddr, TcpStream},
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{TryRecvError, sync_channel},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
-use crate::stream::{Stream, is_timeout};
+use crate::{
+    base::Base,
+    cancel::{Cancel, Cancelled},
+    error::Phase,
+    stream::{Stream, is_timeout},
+};
 
 /// A stream that a client can keep for a later request.
 pub trait ClientStream: Stream {
@@ -60,6 +69,91 @@ impl Connect for TcpConnect {
         stream.set_nodelay(true)?;
         Ok(Arc::new(stream))
     }
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum NoConnection {
+    /// The system said so.
+    Failed(Phase, io::Error),
+    /// Not until the deadline.
+    TimedOut,
+    /// Nobody wants it any more.
+    Cancelled,
+}
+
+/// Connects to a peer, until `deadline`.
+///
+/// Neither a look-up nor a connect can be interrupted, and trying in short slices would send the
+/// first segment anew each time. So what may block for longer than the caller can wait runs on a
+/// thread of its own, which the caller abandons; it ends when the system gives up. That is only
+/// for connections that can be cancelled, and for names, whose look-up knows no timeout: not for
+/// every request.
+pub(crate) fn dial(
+    connect: &Arc<dyn Connect>,
+    base: &Base,
+    deadline: Option<Instant>,
+    cancel: Option<&Cancel>,
+) -> Result<Connection, NoConnection> {
+    if cancel.is_none() && (deadline.is_none() || !base.is_named()) {
+        return dial_here(&**connect, base, deadline);
+    }
+    let cancel = cancel.cloned().unwrap_or_default();
+    let (result, dialled) = sync_channel(1);
+    let dialler = {
+        let (connect, base, cancel) = (Arc::clone(connect), base.clone(), cancel.clone());
+        move || {
+            // Fails when the caller is gone; the connection is closed with it.
+            let _ = result.send(dial_here(&*connect, &base, deadline));
+            drop(result);
+            cancel.stir();
+        }
+    };
+    let thread = thread::Builder::new().name("peer-connect".to_owned());
+    if let Err(error) = thread.spawn(dialler) {
+        return Err(NoConnection::Failed(Phase::Connect, error));
+    }
+    let outcome = cancel.wait_for(deadline, || match dialled.try_recv() {
+        Ok(outcome) => Some(outcome),
+        Err(TryRecvError::Empty) => None,
+        // The connector panicked, and the message about it is out.
+        Err(TryRecvError::Disconnected) => Some(Err(NoConnection::Failed(
+            Phase::Connect,
+            io::Error::other("the connector panicked"),
+        ))),
+    });
+    match outcome {
+        Ok(Some(outcome)) => outcome,
+        Ok(None) => Err(NoConnection::TimedOut),
+        Err(Cancelled) => Err(NoConnection::Cancelled),
+    }
+}
+
+fn dial_here(
+    connect: &dyn Connect,
+    base: &Base,
+    deadline: Option<Instant>,
+) -> Result<Connection, NoConnection> {
+    let addresses = base
+        .resolve()
+        .map_err(|error| NoConnection::Failed(Phase::Resolve, error))?;
+    let mut last = NoConnection::TimedOut;
+    let mut left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    for address in addresses {
+        // Each address gets its share, so that a silent one leaves time for the next.
+        let share = deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()) / left.max(1));
+        if share.is_some_and(|share| share.is_zero()) {
+            return Err(NoConnection::TimedOut);
+        }
+        left -= 1;
+        last = match connect.connect(address, share) {
+            Ok(stream) => return Ok(Connection::new(stream)),
+            Err(error) if is_timeout(&error) => NoConnection::TimedOut,
+            Err(error) => NoConnection::Failed(Phase::Connect, error),
+        };
+    }
+    Err(last)
 }
 
 /// A connection with the timeouts that are set on it, so that none is set twice.

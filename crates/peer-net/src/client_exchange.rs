@@ -8,8 +8,10 @@ use std::{
 use peer_core::fetch::{Fetch, FetchDone, FetchError, FetchOutput};
 
 use crate::{
+    cancel::{Cancel, Cancelled},
     client_connect::{Connection, Moved},
     error::{PeerError, Phase},
+    progress::{Progress, ProgressState},
 };
 
 /// Bytes received in one read, and written in one write.
@@ -36,14 +38,38 @@ pub(crate) enum Failure {
     Network(Phase, io::Error),
     /// The destination.
     Sink(io::Error),
+    /// The caller wants no more of it.
+    Cancelled,
+}
+
+impl From<Cancelled> for Failure {
+    fn from(Cancelled: Cancelled) -> Self {
+        Self::Cancelled
+    }
 }
 
 impl From<Failure> for PeerError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Fetch(error) => error.into(),
-            Failure::Network(phase, source) => Self::Unreachable { phase, source },
+            Failure::Network(phase, source) => Self::network(phase, source),
             Failure::Sink(error) => Self::Io(error),
+            Failure::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// Who looks on.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Hooks<'a> {
+    pub(crate) cancel: Option<&'a Cancel>,
+    pub(crate) progress: Option<&'a Progress>,
+}
+
+impl Hooks<'_> {
+    pub(crate) fn enter(&self, state: ProgressState) {
+        if let Some(progress) = self.progress {
+            progress.enter(state);
         }
     }
 }
@@ -53,9 +79,43 @@ pub(crate) fn exchange(
     fetch: &mut Fetch,
     connection: &mut Connection,
     sink: &mut dyn Sink,
+    hooks: Hooks<'_>,
+) -> Result<FetchDone, Failure> {
+    let stream = std::sync::Arc::clone(connection.stream());
+    let watch = hooks.cancel.map(|cancel| cancel.watch(&stream));
+    let _watch = watch.transpose()?;
+    hooks.enter(ProgressState::Waiting);
+    let result = drive(fetch, connection, sink, hooks);
+    // Whatever a hung up stream reported was the switch.
+    if hooks.cancel.is_some_and(Cancel::is_cancelled) {
+        return Err(Failure::Cancelled);
+    }
+    result
+}
+
+fn drive(
+    fetch: &mut Fetch,
+    connection: &mut Connection,
+    sink: &mut dyn Sink,
+    hooks: Hooks<'_>,
 ) -> Result<FetchDone, Failure> {
     let mut now = Instant::now();
+    let received = |now: Instant, n: usize| {
+        if let Some(progress) = hooks.progress {
+            progress.received(now, n as u64);
+        }
+    };
+    let mut begun = false;
     loop {
+        if hooks.cancel.is_some_and(Cancel::is_cancelled) {
+            return Err(Failure::Cancelled);
+        }
+        if let (false, Some(answer)) = (begun, fetch.answer()) {
+            begun = true;
+            if let Some(progress) = hooks.progress {
+                progress.receiving(answer.expected);
+            }
+        }
         let deadline = fetch.poll_timeout();
         if deadline.is_some_and(|deadline| now >= deadline) {
             fetch.handle_timeout(now);
@@ -80,10 +140,11 @@ pub(crate) fn exchange(
                 }
             }
             FetchOutput::Content { bytes } => {
-                let n = bytes.len() as u64;
+                let n = bytes.len();
                 sink.put(bytes).map_err(Failure::Sink)?;
                 now = Instant::now();
-                fetch.handle_content(now, n);
+                fetch.handle_content(now, n as u64);
+                received(now, n);
             }
             FetchOutput::ReceiveContent { max } => {
                 let room = sink.room(max).map_err(Failure::Sink)?;
@@ -98,6 +159,7 @@ pub(crate) fn exchange(
                         // The destination may have taken its time, which is not the peer's.
                         now = Instant::now();
                         fetch.handle_content(now, n as u64);
+                        received(now, n);
                     }
                     Moved::TimedOut => now = Instant::now(),
                 }

@@ -32,9 +32,10 @@ pub enum PeerError {
     #[error("the peer broke the protocol: {0}")]
     Protocol(String),
 
-    /// Reading or writing failed on this side: the writer of
+    /// The system reported an error, kept with its kind. [`phase`](Self::phase) tells whether it
+    /// was the network's: until the answer comes the peer is not there, or not reachable from
+    /// here; afterwards the connection was lost. Without a phase it was this side's: the writer of
     /// [`fetch_to_writer`](crate::fetch_to_writer), a file, memory, or the address to listen on.
-    /// The network's failures are [`Unreachable`](Self::Unreachable).
     #[error("{0}")]
     Io(#[source] io::Error),
 
@@ -63,16 +64,30 @@ pub enum PeerError {
     /// The operation was cancelled from this side.
     #[error("cancelled")]
     Cancelled,
+}
 
-    /// The network failed. Until the [`phase`](Phase) in which the answer comes, the peer is not
-    /// there, or not reachable from here; afterwards the connection was lost.
-    #[error("{phase}: {source}")]
-    Unreachable {
-        /// What was going on.
-        phase: Phase,
-        /// What the system reported.
-        source: io::Error,
-    },
+impl PeerError {
+    /// What a client was doing when the network failed; `None` for every other error.
+    #[must_use]
+    pub fn phase(&self) -> Option<Phase> {
+        match self {
+            Self::Io(error) => Some(error.get_ref()?.downcast_ref::<NetworkError>()?.phase),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn network(phase: Phase, source: io::Error) -> Self {
+        let kind = source.kind();
+        Self::Io(io::Error::new(kind, NetworkError { phase, source }))
+    }
+}
+
+/// What [`PeerError::Io`] carries when it was the network.
+#[derive(Debug, thiserror::Error)]
+#[error("{phase}: {source}")]
+struct NetworkError {
+    phase: Phase,
+    source: io::Error,
 }
 
 /// What a client was doing when the network failed.
@@ -126,9 +141,9 @@ const fn deadline_text(deadline: FetchDeadline) -> &'static str {
 
 impl From<FetchError> for PeerError {
     fn from(error: FetchError) -> Self {
-        let ended = |phase| Self::Unreachable {
-            phase,
-            source: io::Error::new(io::ErrorKind::UnexpectedEof, error.to_string()),
+        let ended = |phase| {
+            let source = io::Error::new(io::ErrorKind::UnexpectedEof, error.to_string());
+            Self::network(phase, source)
         };
         match error {
             FetchError::Unauthorized => Self::Unauthorized,
@@ -189,16 +204,25 @@ mod tests {
 
     #[test]
     fn the_io_error_is_kept() {
-        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
-        for error in [
-            PeerError::Io(refused()),
-            PeerError::Unreachable {
-                phase: Phase::Connect,
-                source: refused(),
-            },
+        let refused = || io::Error::from_raw_os_error(111);
+        let kind = refused().kind();
+        for (error, phase) in [
+            (PeerError::Io(refused()), None),
+            (
+                PeerError::network(Phase::Connect, refused()),
+                Some(Phase::Connect),
+            ),
         ] {
-            let source = error.source().unwrap().downcast_ref::<io::Error>();
-            assert_eq!(source.unwrap().kind(), io::ErrorKind::ConnectionRefused);
+            assert_eq!(error.phase(), phase);
+            let outer = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
+            assert_eq!(outer.kind(), kind);
+            if phase.is_some() {
+                let inner = outer.source().unwrap().downcast_ref::<io::Error>();
+                assert_eq!(inner.unwrap().raw_os_error(), Some(111));
+            }
         }
+        assert_eq!(PeerError::Changed.phase(), None);
+        let text = PeerError::network(Phase::Connect, refused()).to_string();
+        assert!(text.starts_with("cannot connect to the peer: "), "{text}");
     }
 }

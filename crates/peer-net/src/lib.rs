@@ -1,10 +1,12 @@
 //! Serves and fetches byte ranges between two apps on one network, over `std::net` alone.
 
 pub mod base;
+pub mod cancel;
 pub mod client;
 pub mod client_connect;
 pub mod config;
 pub mod error;
+pub mod progress;
 pub mod server;
 pub mod source;
 pub mod stream;
@@ -16,14 +18,17 @@ mod client_exchange;
 mod connection;
 mod listener;
 mod media_type;
+mod pool;
 mod service;
 
+pub use cancel::Cancel;
 pub use client::{
-    FetchResult, PeerClient, PeerClientBuilder, Timeouts, content_length, fetch_range,
-    fetch_to_writer,
+    FetchResult, PeerClient, PeerClientBuilder, PoolLimits, RetryPolicy, Timeouts, content_length,
+    fetch_range, fetch_to_writer,
 };
 pub use config::{ServerEvent, Transfer, TransferEnd};
 pub use error::{FetchDeadline, PeerError, Phase};
+pub use progress::{Progress, ProgressSnapshot, ProgressState};
 pub use server::{ListenerStatus, PeerServer, PeerServerBuilder, ServerStats, Shutdown};
 pub use source::{ByteSource, BytesSource, FileSource, SourceMetadata, SourceResolver};
 pub use token_set::TokenGrant;
