@@ -11,6 +11,7 @@ pub mod admission;
 pub mod deadline;
 pub mod fetch;
 pub mod plan;
+pub mod read_ahead;
 pub mod server;
 pub mod transfer;
 
