@@ -100,10 +100,10 @@ impl FieldLines {
         let mut raw = [httparse::EMPTY_HEADER; FIELD_LINES_MAX];
         let (used, fields) = match httparse::parse_headers(section, &mut raw) {
             Ok(httparse::Status::Complete(parsed)) => parsed,
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyFields),
-            Err(httparse::Error::NewLine) => return Err(HeadError::LineEnd),
-            Err(_) => return Err(HeadError::FieldLine),
+            Ok(httparse::Status::Partial) => {
+                return bare_lf(section).map_or(Ok(None), |_| Err(HeadError::LineEnd));
+            }
+            Err(error) => return Err(first_error(section, error)),
         };
         let place = |part: &[u8]| (part.as_ptr() as usize).wrapping_sub(section.as_ptr() as usize);
         let ends_in_crlf = |line_end: usize| section[..line_end].ends_with(b"\r\n");
@@ -141,6 +141,31 @@ impl FieldLines {
     pub fn of<'a>(&'a self, head: &'a [u8]) -> Fields<'a> {
         Fields { head, lines: self }
     }
+}
+
+/// The error that shows first in a section that `error` was found in. The same one, whether the
+/// bytes behind it have come yet or not.
+fn first_error(section: &[u8], error: httparse::Error) -> HeadError {
+    let mut raw = [httparse::EMPTY_HEADER; FIELD_LINES_MAX];
+    let error = match bare_lf(section) {
+        Some(lf) => httparse::parse_headers(&section[..lf], &mut raw).err(),
+        None => Some(error),
+    };
+    match error {
+        None | Some(httparse::Error::NewLine) => HeadError::LineEnd,
+        Some(httparse::Error::TooManyHeaders) => HeadError::TooManyFields,
+        Some(_) => HeadError::FieldLine,
+    }
+}
+
+/// The first LF without a CR before it.
+fn bare_lf(bytes: &[u8]) -> Option<usize> {
+    let mut last = b'\n';
+    bytes.iter().position(|&byte| {
+        let is_bare = byte == b'\n' && last != b'\r';
+        last = byte;
+        is_bare
+    })
 }
 
 /// Field lines with their values.
@@ -281,6 +306,19 @@ mod tests {
             );
         }
         assert!(parse("A: b\rc\r\n\r\n").is_err());
+        // As soon as it shows, and the first of two.
+        for (text, expected) in [
+            ("A: b\n", HeadError::LineEnd),
+            ("A: b\nC", HeadError::LineEnd),
+            ("A: b\nC : d\r\n\r\n", HeadError::LineEnd),
+            ("A : b\nC: d\r\n\r\n", HeadError::FieldLine),
+        ] {
+            assert_eq!(
+                parse(text).map(|done| done.is_some()),
+                Err(expected),
+                "{text:?}"
+            );
+        }
         assert!(parse("A: b\r\n").unwrap().is_none());
     }
 
