@@ -685,6 +685,11 @@ fn versions() {
     }
     let whole = "Content-Length: 10|ETag: \"v\"";
     bad(&answered(asked(None), 200, whole, "0123456789"), E::Changed);
+    // Shorter now than where it is continued.
+    bad(
+        &answered(asked(None), 200, "Content-Length: 1", "0"),
+        E::Changed,
+    );
     bad(&answered(asked(None), 416, "", ""), E::Changed);
     // All was there already: the length shows only now.
     let end = "Content-Length: 0|Content-Range: bytes */4";

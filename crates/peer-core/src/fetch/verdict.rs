@@ -315,7 +315,11 @@ impl Asked {
             Want::Length => (0, Some(0)),
         };
         if start > 0 && complete_length.is_some_and(|length| length <= start) {
-            return Err(FetchError::RangeNotSatisfiable { complete_length });
+            return Err(match self.version {
+                // There was something here before.
+                Some(_) => FetchError::Changed,
+                None => FetchError::RangeNotSatisfiable { complete_length },
+            });
         }
         let expected = match (complete_length, len) {
             (Some(length), Some(len)) => Some((length - start).min(len)),
