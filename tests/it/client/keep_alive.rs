@@ -1,0 +1,481 @@
+//! Persistent connections (RFC 9112 §9.3): a connection is used again only when the answer before
+//! was read to its exact end, and a kept connection that turns out dead costs the caller nothing.
+
+use std::collections::HashSet;
+
+use peer_tests::script::{
+    Connection, Modern, Request, Script, ScriptServer, Step, Track, chunked, response,
+};
+
+use super::table::{
+    Ask, COMPLETE, CONTENT, Call, Case, HANDLE, Row, Sequence, TOKEN, Verdict, WHOLE, any_error,
+    broken, call, from, judge, known, not_found, ok, ok_maybe_total, ok_whole, range, refused,
+    right, run, run_cases, run_sequences, status, unauthorized,
+};
+
+const OK: &str = "HTTP/1.1 200 OK";
+const FORGED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nFORGED";
+
+fn whole() -> Vec<u8> {
+    response(OK, &["Content-Length: 36"], CONTENT)
+}
+
+/// Each connection gives this answer to its first request and a forged one to any later one.
+fn then_forged(first: Vec<Step>) -> Script {
+    let forged = vec![Step::Send(FORGED.to_vec())];
+    Script::connections([Connection::answers([first, forged.clone(), forged])])
+}
+
+fn each_on_its_own_connection(server: &ScriptServer) -> Result<(), String> {
+    let connections: Vec<usize> = server
+        .requests()
+        .iter()
+        .map(|request| request.connection)
+        .collect();
+    let distinct: HashSet<&usize> = connections.iter().collect();
+    match distinct.len() == connections.len() {
+        true => Ok(()),
+        false => Err(format!("a connection was used again: {connections:?}")),
+    }
+}
+
+#[test]
+fn answers_that_end_the_connection() {
+    let framed = chunked(CONTENT, 7);
+    let with = |line: &str, fields: &[&str], content: &[u8]| response(line, fields, content);
+    let length = "Content-Length: 36";
+    let coding = "Transfer-Encoding: chunked";
+    let exact = || (ok_whole(), known(36));
+    let answers: Vec<(&str, Vec<u8>, (Verdict, Verdict))> = vec![
+        (
+            "close",
+            with(OK, &[length, "Connection: close"], CONTENT),
+            exact(),
+        ),
+        (
+            "Close",
+            with(OK, &[length, "connection: Close"], CONTENT),
+            exact(),
+        ),
+        (
+            "CLOSE",
+            with(OK, &[length, "CONNECTION: CLOSE"], CONTENT),
+            exact(),
+        ),
+        (
+            "close in a list",
+            with(OK, &[length, "Connection: x-odd, close"], CONTENT),
+            exact(),
+        ),
+        (
+            "close first in a list",
+            with(OK, &[length, "Connection: close,x-odd"], CONTENT),
+            exact(),
+        ),
+        (
+            "close and keep-alive",
+            with(OK, &[length, "Connection: close, keep-alive"], CONTENT),
+            exact(),
+        ),
+        (
+            "keep-alive and close",
+            with(OK, &[length, "Connection: keep-alive, close"], CONTENT),
+            exact(),
+        ),
+        (
+            "close in a second line",
+            with(
+                OK,
+                &[length, "Connection: keep-alive", "Connection: close"],
+                CONTENT,
+            ),
+            exact(),
+        ),
+        (
+            "HTTP/1.0",
+            with("HTTP/1.0 200 OK", &[length], CONTENT),
+            exact(),
+        ),
+        (
+            "HTTP/1.0, close",
+            with("HTTP/1.0 200 OK", &[length, "Connection: close"], CONTENT),
+            exact(),
+        ),
+        (
+            "chunked, close",
+            with(OK, &[coding, "Connection: close"], &framed),
+            (ok_maybe_total(CONTENT, 36), super::table::unknown()),
+        ),
+        // Faulty framing (RFC 9112 §6.1, §6.3): whoever reads it at all, closes.
+        (
+            "chunked with a length",
+            with(OK, &[coding, length], &framed),
+            (
+                ok_maybe_total(CONTENT, 36).or(refused()),
+                super::table::unknown().or(refused()),
+            ),
+        ),
+        (
+            "chunked in HTTP/1.0",
+            with(
+                "HTTP/1.0 200 OK",
+                &[coding, "Connection: keep-alive"],
+                &framed,
+            ),
+            (
+                ok_maybe_total(CONTENT, 36).or(refused()),
+                super::table::unknown().or(refused()),
+            ),
+        ),
+        (
+            "malformed",
+            with(OK, &[length, "X-Odd : 1"], CONTENT),
+            (refused(), refused()),
+        ),
+        (
+            "two lengths",
+            with(OK, &[length, "Content-Length: 6"], CONTENT),
+            (refused(), refused()),
+        ),
+        (
+            "an unknown coding",
+            with(OK, &["Transfer-Encoding: x"], CONTENT),
+            (refused(), refused()),
+        ),
+        (
+            "another protocol",
+            with("HTTP/1.1 101 Switching", &["Upgrade: x"], b""),
+            (any_error(), any_error()),
+        ),
+    ];
+    let mut rows = Vec::new();
+    for (name, answer, (fetch, length)) in answers {
+        rows.push(
+            Sequence::new(name, then_forged(vec![Step::Send(answer)]))
+                .then(Call::FetchRange(WHOLE), fetch.clone())
+                .then(Call::FetchToWriter(WHOLE), fetch.clone())
+                .then(Call::ContentLength, length.clone())
+                .then(Call::ContentLength, length)
+                .then(Call::FetchRange(WHOLE), fetch)
+                .inspect(each_on_its_own_connection),
+        );
+    }
+    run_sequences(rows);
+}
+
+/// The answer is an error, or is not read to its end, and what is left of it is a response in its
+/// own right: whoever uses the connection again without having read all of it takes that for the
+/// next answer.
+#[test]
+fn content_that_was_not_read() {
+    let body = [FORGED, FORGED].concat();
+    let length = format!("Content-Length: {}", body.len());
+    let framed = chunked(&body, 11);
+    let by_length = |line: &str| response(line, &[&length], &body);
+    let by_chunks = |line: &str| response(line, &["Transfer-Encoding: chunked"], &framed);
+    let first_five = [&CONTENT[..5], FORGED].concat();
+    let first_five_length = format!("Content-Length: {}", first_five.len());
+    let at_five = [&CONTENT[..10], FORGED].concat();
+    let at_five_length = format!("Content-Length: {}", at_five.len());
+    let (total, at_five_total) = (first_five.len() as u64, at_five.len() as u64);
+    let shifted = response(
+        "HTTP/1.1 206 Partial Content",
+        &[
+            &format!("Content-Range: bytes 6-{}/99", 5 + body.len()),
+            &length,
+        ],
+        &body,
+    );
+    let gzip = response(OK, &["Content-Encoding: gzip", &length], &body);
+    let whole_of = |total: u64| ok(&CONTENT[..5], Some(total));
+
+    let cases: Vec<(&str, Vec<u8>, Call, Verdict)> = vec![
+        (
+            "404",
+            by_length("HTTP/1.1 404 No"),
+            Call::FetchRange(WHOLE),
+            not_found(),
+        ),
+        (
+            "404, chunked",
+            by_chunks("HTTP/1.1 404 No"),
+            Call::FetchRange(WHOLE),
+            not_found(),
+        ),
+        (
+            "401",
+            by_length("HTTP/1.1 401 No"),
+            Call::FetchToWriter(WHOLE),
+            unauthorized(),
+        ),
+        (
+            "416",
+            by_length("HTTP/1.1 416 No"),
+            Call::FetchRange(range(5, 5)),
+            status(416),
+        ),
+        (
+            "500",
+            by_length("HTTP/1.1 500 No"),
+            Call::FetchRange(WHOLE),
+            status(500),
+        ),
+        (
+            "503, chunked",
+            by_chunks("HTTP/1.1 503 No"),
+            Call::ContentLength,
+            status(503),
+        ),
+        (
+            "301",
+            by_length("HTTP/1.1 301 No"),
+            Call::FetchRange(WHOLE),
+            status(301),
+        ),
+        // These have no content: the bytes behind the head belong to nothing.
+        (
+            "204",
+            by_length("HTTP/1.1 204 No"),
+            Call::FetchRange(WHOLE),
+            any_error(),
+        ),
+        (
+            "304",
+            by_length("HTTP/1.1 304 No"),
+            Call::FetchRange(WHOLE),
+            any_error(),
+        ),
+        (
+            "a 206 of another range",
+            shifted,
+            Call::FetchRange(range(5, 5)),
+            refused(),
+        ),
+        ("gzip", gzip, Call::FetchRange(WHOLE), refused()),
+        (
+            "200 to content_length",
+            response(OK, &[&length], &body),
+            Call::ContentLength,
+            known(body.len() as u64),
+        ),
+        (
+            "chunked 200 to content_length",
+            response(OK, &["Transfer-Encoding: chunked"], &framed),
+            Call::ContentLength,
+            super::table::unknown(),
+        ),
+        (
+            "200, its first bytes",
+            response(OK, &[&first_five_length], &first_five),
+            Call::FetchRange(range(0, 5)),
+            whole_of(total),
+        ),
+        (
+            "200, bytes within",
+            response(OK, &[&at_five_length], &at_five),
+            Call::FetchToWriter(range(5, 5)),
+            ok(b"56789", Some(at_five_total)).or(broken(0)),
+        ),
+        (
+            "chunked 200, its first bytes",
+            response(
+                OK,
+                &["Transfer-Encoding: chunked"],
+                &chunked(&first_five, 5),
+            ),
+            Call::FetchRange(range(0, 5)),
+            ok_maybe_total(&CONTENT[..5], total),
+        ),
+    ];
+    let mut rows = Vec::new();
+    for (name, answer, first, verdict) in cases {
+        // The first connection gives this answer once; every other request is answered rightly.
+        let script = Script::connections([
+            Connection::respond({
+                let given = std::sync::atomic::AtomicBool::new(false);
+                move |_| match given.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                    false => vec![Step::Send(answer.clone())],
+                    true => vec![Step::Send(whole())],
+                }
+            }),
+            Connection::respond(|_| vec![Step::Send(whole())]),
+        ]);
+        rows.push(
+            Sequence::new(name, script)
+                .then(first, verdict)
+                .then(Call::FetchRange(WHOLE), ok_whole())
+                .then(Call::FetchToWriter(WHOLE), ok_whole()),
+        );
+    }
+    run_sequences(rows);
+}
+
+/// A kept connection that is gone is replaced once, silently.
+#[test]
+fn dead_kept_connections() {
+    let answered = || vec![Step::Send(whole())];
+    let kept = |second: Vec<Step>| Connection::answers([answered(), second]);
+    let good = || Connection::respond(|_| vec![Step::Send(whole())]);
+    let head = whole().len() - CONTENT.len();
+    let partial = |sent: usize| vec![Step::Send(whole()[..sent].to_vec()), Step::Fin];
+    let twice = |name: String, script: Script, second: Verdict| {
+        Sequence::new(name, script)
+            .then(Call::FetchRange(WHOLE), ok_whole())
+            .then(Call::FetchToWriter(WHOLE), second)
+    };
+    let mut rows = vec![
+        twice(
+            "FIN behind the answer".to_owned(),
+            Script::connections([
+                Connection::answers([[answered(), vec![Step::Fin]].concat()]),
+                good(),
+            ]),
+            ok_whole(),
+        ),
+        twice(
+            "RST behind the answer".to_owned(),
+            Script::connections([
+                Connection::answers([[answered(), vec![Step::Reset]].concat()]),
+                good(),
+            ]),
+            ok_whole(),
+        ),
+        twice(
+            "FIN instead of the second answer".to_owned(),
+            Script::connections([kept(vec![Step::Fin]), good()]),
+            ok_whole(),
+        ),
+        twice(
+            "RST instead of the second answer".to_owned(),
+            Script::connections([kept(vec![Step::Reset]), good()]),
+            ok_whole(),
+        ),
+    ];
+    // Once bytes of an answer came, asking anew is allowed and not required.
+    for sent in [1, head / 2, head - 1, head, head + 10] {
+        let written = sent.saturating_sub(head);
+        rows.push(twice(
+            format!("FIN after {sent} bytes of the second answer"),
+            Script::connections([kept(partial(sent)), good()]),
+            ok_whole().or(broken(written)),
+        ));
+    }
+    // Replaced once, not for ever.
+    for end in [Step::Fin, Step::Reset] {
+        let dead = Connection::answers([vec![end.clone()]]);
+        rows.push(
+            twice(
+                format!("every later connection ends in {end:?}"),
+                Script::connections([kept(vec![end]), dead]),
+                broken(0),
+            )
+            .inspect(|server| match server.requests().len() {
+                0..=3 => Ok(()),
+                more => Err(format!("{more} requests for two calls")),
+            }),
+        );
+    }
+    run_sequences(rows);
+}
+
+/// Many calls of one server: right answers each time, whether or not connections are kept.
+#[test]
+fn many_calls() {
+    let server = Modern::new(TOKEN, vec![Track::new(HANDLE, CONTENT)]);
+    let calls: Vec<(Call, Verdict)> = (0..36u64)
+        .flat_map(|start| {
+            let ask = if start % 3 == 0 {
+                from(start)
+            } else {
+                range(start, 7)
+            };
+            let verdict = ok(right(ask), COMPLETE);
+            [
+                (Call::FetchRange(ask), verdict.clone()),
+                (Call::FetchToWriter(ask), verdict),
+                (Call::ContentLength, known(36)),
+            ]
+        })
+        .chain([(Call::FetchRange(range(40, 1)), status(416))])
+        .chain([(Call::FetchRange(WHOLE), ok_whole())])
+        .collect();
+    let sequence = Sequence::new("one after the other", server.script());
+    run_sequences(vec![
+        calls
+            .into_iter()
+            .fold(sequence, |sequence, (call, verdict)| {
+                sequence.then(call, verdict)
+            }),
+    ]);
+}
+
+/// Many calls at once: no call sees another's answer.
+#[test]
+fn parallel_calls() {
+    let server = Modern::new(TOKEN, vec![Track::new(HANDLE, CONTENT)]);
+    let server = std::sync::Arc::new(ScriptServer::start(server.script()));
+    let cases = (0..8u64).map(|thread| {
+        let server = std::sync::Arc::clone(&server);
+        let case = move || {
+            let mut failures = Vec::new();
+            for turn in 0..40 {
+                let ask = range((thread * 5 + turn) % 36, 1 + turn % 9);
+                let (what, verdict) = match turn % 3 {
+                    0 => (Call::FetchRange(ask), ok(right(ask), COMPLETE)),
+                    1 => (Call::FetchToWriter(ask), ok(right(ask), COMPLETE)),
+                    _ => (Call::ContentLength, known(36)),
+                };
+                let seen = call(&server.base(), TOKEN, HANDLE, what);
+                failures.extend(judge(&verdict, what, &seen).err());
+            }
+            failures
+        };
+        (format!("thread {thread}"), Box::new(case) as Case)
+    });
+    run_cases(cases);
+}
+
+/// One server, two tokens: a kept connection carries no one's credentials but the caller's.
+#[test]
+fn two_tokens() {
+    let server =
+        ScriptServer::start(Modern::new(TOKEN, vec![Track::new(HANDLE, CONTENT)]).script());
+    let what = Call::FetchRange(WHOLE);
+    for turn in 0..4 {
+        let seen = call(&server.base(), TOKEN, HANDLE, what);
+        judge(&ok_whole(), what, &seen).unwrap();
+        let seen = call(&server.base(), "another", HANDLE, what);
+        judge(&unauthorized(), what, &seen).unwrap();
+        let seen = call(&server.base(), TOKEN, "other", what);
+        judge(&not_found(), what, &seen).unwrap();
+        assert!(server.requests().len() > turn * 3, "calls without requests");
+    }
+}
+
+/// The second of two 206s on one connection answers the second request, not the first.
+#[test]
+fn stale_answers() {
+    let part = |ask: Ask| {
+        let last = ask.start + ask.len.unwrap() - 1;
+        let fields = [
+            format!("Content-Range: bytes {}-{last}/36", ask.start),
+            format!("Content-Length: {}", ask.len.unwrap()),
+        ];
+        response(
+            "HTTP/1.1 206 Partial Content",
+            &[&fields[0], &fields[1]],
+            right(ask),
+        )
+    };
+    let (first, second) = (range(5, 5), range(10, 5));
+    // Whatever is asked, on whichever connection, the answer is the one to the first request.
+    let script = Script::respond(move |_: &Request| vec![Step::Send(part(first))]);
+    run_sequences(vec![
+        Sequence::new("the same 206 again", script.clone())
+            .then(Call::FetchRange(first), ok(b"56789", COMPLETE))
+            .then(Call::FetchRange(second), refused())
+            .then(Call::FetchToWriter(second), refused())
+            .then(Call::FetchRange(first), ok(b"56789", COMPLETE)),
+    ]);
+    run(vec![Row::new("alone", script).ask(second).fetch(refused())]);
+}
