@@ -122,6 +122,8 @@ pub enum Step {
     Endless(Vec<u8>, u64),
     /// Reads exactly this many bytes and does not record them as a request.
     Receive(usize),
+    /// Does nothing for this long: for rows about deadlines, where time is what is tested.
+    Wait(Duration),
     /// Waits until the test opens the gate.
     Pause(Gate),
     /// Opens the gate, to tell the test how far the script has come.
@@ -425,6 +427,7 @@ impl Live {
                     self.receive(*count)?;
                     self.mid_request |= *count > 0;
                 }
+                Step::Wait(pause) => thread::sleep(*pause),
                 Step::Pause(gate) => {
                     gate.wait();
                 }

@@ -19,6 +19,7 @@ mod published;
 mod request;
 mod status;
 mod table;
+mod timeouts;
 mod unsolicited;
 mod whole_for_range;
 mod writer;

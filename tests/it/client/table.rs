@@ -50,6 +50,8 @@ enum Want {
     NotFound,
     Status(u16),
     Protocol,
+    /// What the caller passed in cannot be used.
+    Input,
     /// An error that is not about a status: the exchange itself failed.
     Broken,
     AnyError,
@@ -87,6 +89,11 @@ pub(super) fn ok_whole() -> Verdict {
 /// A `Protocol` error, decided before any content was handed over.
 pub(super) fn refused() -> Verdict {
     verdict(Want::Protocol, 0)
+}
+
+/// An error about what the caller passed in.
+pub(super) fn refused_input() -> Verdict {
+    verdict(Want::Input, 0)
 }
 
 /// A `Protocol` error; at most this many right bytes were handed over before it.
@@ -238,6 +245,9 @@ fn meets(want: &Want, outcome: &Outcome) -> bool {
         | (Want::NotFound, Outcome::Failed(PeerError::NotFound))
         | (Want::Protocol, Outcome::Failed(PeerError::Protocol(_)))
         | (Want::AnyError, Outcome::Failed(_)) => true,
+        (Want::Input, Outcome::Failed(error)) => {
+            matches!(error, PeerError::Protocol(_) | PeerError::InvalidInput(_))
+        }
         (Want::Status(code), Outcome::Failed(PeerError::Status(got))) => got == code,
         (Want::Broken, Outcome::Failed(error)) => !matches!(
             error,

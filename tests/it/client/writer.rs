@@ -76,7 +76,7 @@ fn habits() {
             Some(ErrorKind::PermissionDenied),
         ),
         (
-            Habit::Fails(2_999_999, ErrorKind::Other),
+            Habit::Fails(2_999_994, ErrorKind::Other),
             Some(ErrorKind::Other),
         ),
         // Kinds that a socket's timeout has too: a writer's own error stays the writer's.
