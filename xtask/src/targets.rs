@@ -14,6 +14,7 @@ use crate::toolchain::{self, Std};
 
 mod selftest;
 mod setup;
+mod web;
 
 /// What is promised of a target.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,6 +48,8 @@ enum Runner {
     Android,
     /// The iOS simulator that is booted, on a Mac.
     Simulator,
+    /// node: no test harness runs there, so the facade alone is called.
+    Web,
 }
 
 /// One row of the table.
@@ -165,9 +168,9 @@ pub(crate) const TARGETS: &[Target] = &[
         triple: "wasm32-unknown-unknown",
         tier: Tier::CoreOnly,
         stands_for: "web: network calls return an unsupported error",
-        packages: &[],
+        packages: &["nodejs"],
         linker: None,
-        runner: Runner::Native,
+        runner: Runner::Web,
     },
 ];
 
@@ -179,7 +182,7 @@ pub(crate) const QUICK_CHECK: &[&str] = &[
     "x86_64-pc-windows-msvc",
     "wasm32-unknown-unknown",
 ];
-pub(crate) const QUICK_TEST: &[&str] = &["i686-unknown-linux-gnu"];
+pub(crate) const QUICK_TEST: &[&str] = &["i686-unknown-linux-gnu", "wasm32-unknown-unknown"];
 
 /// A test program that makes no progress is stopped after this many seconds.
 const RUNNER_SECONDS: &str = "1200";
@@ -206,7 +209,11 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         ),
         "test" => {
             let host = toolchain::host_triple()?;
-            let tested = |target: &Target| target.tier == Tier::Tested || target.triple == host;
+            let tested = |target: &Target| {
+                target.tier == Tier::Tested
+                    || target.triple == host
+                    || matches!(target.runner, Runner::Web)
+            };
             each("targets test", names, tested, |target| {
                 test(target, Show::Always)
             })
@@ -327,6 +334,7 @@ fn test_in(
                     .display()
                     .to_string()
             }
+            Runner::Web => return web::test(target, show, &std),
             Runner::Simulator => {
                 how = "simctl";
                 "xcrun simctl spawn booted".to_owned()
@@ -400,6 +408,7 @@ fn missing_programs(target: &Target) -> Vec<&'static str> {
         Runner::Wine => Some("wine"),
         Runner::Android => Some("adb"),
         Runner::Simulator => Some("xcrun"),
+        Runner::Web => Some("node"),
     };
     target
         .linker
@@ -494,7 +503,11 @@ mod tests {
             assert!(named(name).is_ok(), "{name}");
         }
         for name in QUICK_TEST {
-            assert_eq!(named(name).map(|target| target.tier), Ok(Tier::Tested));
+            let target = named(name).expect("just found");
+            assert!(
+                target.tier == Tier::Tested || matches!(target.runner, Runner::Web),
+                "{name}"
+            );
         }
         assert!(named("x86_64-unknown-nowhere").is_err());
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{QUICK_CHECK, QUICK_TEST, Runner, Target, Tier, missing_programs, named, select};
+use super::{QUICK_CHECK, QUICK_TEST, Runner, Target, missing_programs, named, select};
 use crate::run::{self, Outcome, Show};
 use crate::toolchain::{self, Std};
 
@@ -88,7 +88,7 @@ fn commands(targets: &[&Target]) -> Result<Vec<String>, String> {
             lines.push(format!("rustup target add {}", without_std.join(" ")));
         }
     }
-    for target in targets.iter().filter(|target| target.tier == Tier::Tested) {
+    for target in targets.iter().filter(|target| !target.packages.is_empty()) {
         if target.triple != host && !missing_programs(target).is_empty() {
             packages.extend(target.packages);
         }

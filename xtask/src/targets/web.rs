@@ -1,0 +1,49 @@
+//! The web target: there are no sockets, and an app must be told so instead of dying of it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::Target;
+use crate::run::{self, Done, Show};
+use crate::toolchain::{self, Std};
+
+/// Builds the facade behind its C interface into a module, and calls it from node: start and fetch
+/// must both answer that this is not supported.
+pub(super) fn test(target: &Target, show: Show, std: &Std) -> Result<Done, String> {
+    let Some(linker) = linker()? else {
+        return Ok(Done::Skipped(
+            "neither rust-lld nor wasm-ld (package lld)".to_owned(),
+        ));
+    };
+    let built = run::scratch("web");
+    let mut cargo = run::cargo();
+    cargo
+        .arg("build")
+        .arg("--manifest-path")
+        .arg(run::root().join("tests/host/Cargo.toml"));
+    cargo.env("CARGO_TARGET_DIR", &built);
+    cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
+    std.apply(&mut cargo, target.triple);
+    run::run(&mut cargo, show)?;
+    let mut node = Command::new("node");
+    node.arg(run::root().join("tests/host/web.cjs"));
+    node.arg(built.join(target.triple).join("debug/peer_host.wasm"));
+    run::run(&mut node, show)?;
+    Ok(Done::Ran(format!(
+        "start and fetch are refused, node, {}",
+        std.describe()
+    )))
+}
+
+fn linker() -> Result<Option<PathBuf>, String> {
+    let sysroot =
+        run::output(Command::new(toolchain::active_rustc()).args(["--print", "sysroot"]))?;
+    let shipped = PathBuf::from(sysroot.trim())
+        .join("lib/rustlib")
+        .join(toolchain::host_triple()?)
+        .join("bin/rust-lld");
+    if shipped.is_file() {
+        return Ok(Some(shipped));
+    }
+    Ok(["rust-lld", "wasm-ld"].into_iter().find_map(run::find))
+}
