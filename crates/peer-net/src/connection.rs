@@ -108,7 +108,11 @@ impl<'a> Driver<'a> {
         loop {
             match self.machine.poll_output() {
                 Output::Receive => self.receive()?,
-                Output::Authorize { token } => {
+                Output::Authorize { .. } => {
+                    self.settle();
+                    let Output::Authorize { token } = self.machine.poll_output() else {
+                        continue;
+                    };
                     let (authorization, holder) =
                         self.service
                             .authorize(self.connection, token, self.now.instant);
@@ -135,8 +139,7 @@ impl<'a> Driver<'a> {
     }
 
     fn receive(&mut self) -> io::Result<()> {
-        self.end_transfer(TransferEnd::Complete);
-        self.release_source();
+        self.settle();
         if let Some(block) = self.large.take() {
             self.service.blocks.give_back(block);
         }
@@ -239,6 +242,12 @@ impl<'a> Driver<'a> {
             validators,
         };
         self.machine.handle_source(self.now, Some(info));
+    }
+
+    /// The answer before is out, whole.
+    fn settle(&mut self) {
+        self.end_transfer(TransferEnd::Complete);
+        self.release_source();
     }
 
     fn release_source(&mut self) {

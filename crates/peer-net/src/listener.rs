@@ -19,6 +19,7 @@ use std::{
 };
 
 use crate::{
+    callback::call,
     config::{ACCEPTORS_MAX, STACK_BYTES, ServerEvent},
     connection,
     service::{Connection, Service, count, lock},
@@ -295,7 +296,12 @@ impl Acceptors {
 
     fn serve(&self, connection: &Connection) {
         if !self.service.is_stopping() {
-            connection::serve(&self.service, connection);
+            // The driver guards every call into the app, so this is for a bug of ours: it costs one
+            // connection, not a thread that others wait for.
+            if call(|| connection::serve(&self.service, connection)).is_err() {
+                log::error!("{}: the connection's driver panicked", connection.address);
+                connection.stream.hang_up();
+            }
         }
         self.service.leave(connection);
     }

@@ -37,7 +37,8 @@ impl Token {
         if text.is_empty() {
             return Err(TokenError::Empty);
         }
-        if !crate::field::is_field_value(text.as_bytes()) {
+        let is_sendable = crate::field::is_field_value(text.as_bytes()) && !text.contains('\t');
+        if !is_sendable {
             return Err(TokenError::Unsendable);
         }
         Ok(Self(text.into_bytes().into_boxed_slice()))
@@ -148,7 +149,7 @@ mod tests {
     fn a_token_is_never_shown_and_always_sendable() {
         assert_eq!(format!("{:?}", Token::new("secret").unwrap()), "Token(…)");
         assert!(matches!(Token::new(""), Err(TokenError::Empty)));
-        for text in [" a", "a ", "\ta", "a\nb", "a\0", "a\x7f"] {
+        for text in [" a", "a ", "\ta", "a\tb", "a\nb", "a\0", "a\x7f"] {
             assert!(
                 matches!(Token::new(text), Err(TokenError::Unsendable)),
                 "{text:?}"

@@ -148,6 +148,7 @@ enum Part {
     /// White space that may stand before an extension, and nowhere else.
     SpaceBeforeExtension {
         size: u64,
+        len: usize,
     },
     Extension {
         size: u64,
@@ -260,11 +261,20 @@ impl Part {
             }
             (Self::Size { digits: 0, .. }, _) => return Err(ChunkError::Size),
             (Self::Size { size, .. }, b'\r') => Self::SizeLf { size },
-            (Self::Size { size, .. } | Self::SpaceBeforeExtension { size }, b';') => {
-                Self::Extension { size, len: 0 }
+            (Self::Size { size, .. }, b';') => Self::Extension { size, len: 0 },
+            (Self::Size { size, .. }, b' ' | b'\t') => Self::SpaceBeforeExtension { size, len: 0 },
+            (Self::SpaceBeforeExtension { size, len }, b';') => Self::Extension { size, len },
+            (
+                Self::SpaceBeforeExtension {
+                    len: CHUNK_EXTENSION_BYTES_MAX,
+                    ..
+                },
+                _,
+            ) => {
+                return Err(ChunkError::Extension);
             }
-            (Self::Size { size, .. } | Self::SpaceBeforeExtension { size }, b' ' | b'\t') => {
-                Self::SpaceBeforeExtension { size }
+            (Self::SpaceBeforeExtension { size, len }, b' ' | b'\t') => {
+                Self::SpaceBeforeExtension { size, len: len + 1 }
             }
             (Self::Size { .. } | Self::SpaceBeforeExtension { .. }, _) => {
                 return Err(ChunkError::Size);
@@ -530,6 +540,8 @@ mod tests {
     fn endless_framing_ends() {
         let extension = format!("5;{}", "x".repeat(CHUNK_EXTENSION_BYTES_MAX + 1));
         check(&extension, Err(ChunkError::Extension));
+        let space = format!("5{}", " ".repeat(CHUNK_EXTENSION_BYTES_MAX + 2));
+        check(&space, Err(ChunkError::Extension));
         let trailer = format!("0\r\n{}", "A: b\r\n".repeat(TRAILER_BYTES_MAX / 6 + 1));
         check(&trailer, Err(ChunkError::Trailer));
     }
