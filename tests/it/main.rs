@@ -7,4 +7,5 @@ mod fetch_basic;
 mod fetch_client;
 mod fetch_script;
 mod laws;
+mod real;
 mod wire;

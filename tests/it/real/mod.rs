@@ -1,0 +1,14 @@
+//! Programs that were not written for us, against the example as a user runs it: byte-exact.
+//!
+//! A program that is not installed is skipped loudly. Where everything must be there, set
+//! `PEER_TESTS_REQUIRE_PROGRAMS`: what is missing then fails.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod aria2;
+mod curl;
+mod example;
+mod ffmpeg;
+mod harness;
+mod media;
+mod mpv;
+mod wget;
