@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::harness::{Scratch, Share, assert_same, noise, peer, run, succeed};
+use super::harness::{Scratch, Share, assert_same, noise, peer, program, run, succeed};
 
 /// A share of one folder with names that need care.
 struct Setting {
@@ -187,6 +187,41 @@ fn gets_every_file_under_its_own_name() {
             &setting.original(handle),
         );
     }
+}
+
+#[test]
+#[cfg_attr(
+    not(target_os = "linux"),
+    ignore = "`script` takes other options elsewhere"
+)]
+fn draws_a_bar_on_a_terminal() {
+    // `script` gives a program a terminal; the options are those of util-linux.
+    let Some(mut script) = program("script") else {
+        return;
+    };
+    let Some(setting) = Setting::new() else {
+        return;
+    };
+    let get = setting.peer("get", &["-o", "copy", "plain.mp3"]);
+    let words = std::iter::once(get.get_program()).chain(get.get_args());
+    let command: Vec<_> = words.map(|word| word.to_str().unwrap()).collect();
+    script.args([
+        "--quiet",
+        "--return",
+        "--command",
+        &command.join(" "),
+        "/dev/null",
+    ]);
+    let ran = succeed(script.current_dir(setting.scratch.path()));
+    let full = format!("[{}] 100%", "#".repeat(30));
+    let mut drawn = ran.text().split('\r');
+    assert!(
+        drawn.any(|drawn| drawn.starts_with(&full)),
+        "{}",
+        ran.text()
+    );
+    let copy = fs::read(setting.scratch.join("copy")).unwrap();
+    assert_same(&copy, &setting.original("plain.mp3"));
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! The example as a process, other programs as processes, and folders to work in.
 
 use std::ffi::OsStr;
-use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -88,10 +87,9 @@ pub(super) fn peer<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> O
 
 /// A program by its name, or `None`, loudly, where it is not installed.
 pub(super) fn program(name: &str) -> Option<Command> {
-    // ffmpeg and its kin know only one dash; for the others this is a request or a mistake, and
-    // either shows that the program is there.
+    // To ffmpeg and its kin this is a mistake, which shows as well that they are there.
     match Command::new(name)
-        .arg("-version")
+        .arg("--version")
         .stdin(Stdio::null())
         .output()
     {
@@ -108,7 +106,8 @@ fn skip(why: &str) {
         std::env::var_os("PEER_TESTS_REQUIRE_PROGRAMS").is_none(),
         "required: {why}"
     );
-    eprintln!("SKIPPED: {why}");
+    // Past the capture of the test harness, which hides what a passing test prints.
+    writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
 }
 
 /// `peer share` at work; it stops when the value is dropped.
@@ -186,7 +185,7 @@ fn percent_encode(handle: &str) -> String {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
                 encoded.push(char::from(byte));
             }
-            _ => write!(encoded, "%{byte:02X}").unwrap(),
+            _ => encoded += &format!("%{byte:02X}"),
         }
     }
     encoded
