@@ -10,7 +10,7 @@ pub use peer_core::{ServerConfig, admission::Limits};
 pub use peer_net::{
     Cancel, FetchDeadline, FileSource, ListenerStatus, PeerClient, PeerClientBuilder,
     PeerServerBuilder, Phase, PoolLimits, Progress, ProgressSnapshot, ProgressState, RetryPolicy,
-    ServerEvent, ServerStats, Shutdown, SourceMetadata, Timeouts, TokenGrant, Transfer,
-    TransferEnd,
+    ServerEvent, ServerStats, Shutdown, SourceMetadata, SpoolSource, Timeouts, TokenGrant,
+    Transfer, TransferEnd,
 };
 pub use peer_proto::EntityTag;

@@ -9,6 +9,7 @@ pub mod error;
 pub mod progress;
 pub mod server;
 pub mod source;
+pub mod spool;
 pub mod stream;
 pub mod token_set;
 
@@ -31,4 +32,5 @@ pub use error::{FetchDeadline, PeerError, Phase};
 pub use progress::{Progress, ProgressSnapshot, ProgressState};
 pub use server::{ListenerStatus, PeerServer, PeerServerBuilder, ServerStats, Shutdown};
 pub use source::{ByteSource, BytesSource, FileSource, SourceMetadata, SourceResolver};
+pub use spool::SpoolSource;
 pub use token_set::TokenGrant;

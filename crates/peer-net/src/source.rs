@@ -172,7 +172,7 @@ impl ByteSource for BytesSource {
 /// place is served as what it is now, and one that changes under a transfer cuts it.
 #[derive(Debug)]
 pub struct FileSource {
-    file: PositionalFile,
+    file: File,
     content_type: Option<String>,
 }
 
@@ -202,7 +202,7 @@ impl FileSource {
     pub fn from_file(file: File) -> io::Result<Self> {
         require_regular(&file.metadata()?)?;
         Ok(Self {
-            file: PositionalFile::new(file),
+            file,
             content_type: None,
         })
     }
@@ -221,7 +221,7 @@ impl ByteSource for FileSource {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.file.read_at(offset, buf)
+        read_at(&self.file, offset, buf)
     }
 
     fn content_type(&self) -> Option<&str> {
@@ -305,58 +305,48 @@ fn version_of(_: &Metadata) -> Option<EntityTag> {
     None
 }
 
-#[cfg(any(unix, windows))]
-#[derive(Debug)]
-struct PositionalFile(File);
-
-#[cfg(any(unix, windows))]
-impl PositionalFile {
-    const fn new(file: File) -> Self {
-        Self(file)
-    }
-
-    fn metadata(&self) -> io::Result<Metadata> {
-        self.0.metadata()
-    }
-
-    #[cfg(unix)]
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::read_at(&self.0, buf, offset)
-    }
-
-    #[cfg(windows)]
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        std::os::windows::fs::FileExt::seek_read(&self.0, buf, offset)
-    }
+/// Reads at a position, without disturbing whoever else uses the file.
+#[cfg(unix)]
+pub(crate) fn read_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buf, offset)
 }
 
-/// Where the platform has no positional read: one reader at a time.
+/// Reads at a position. The call moves the file's cursor, which nobody here uses.
+#[cfg(windows)]
+pub(crate) fn read_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buf, offset)
+}
+
+/// Where the platform has no positional reads there are no files either.
 #[cfg(not(any(unix, windows)))]
-#[derive(Debug)]
-struct PositionalFile(std::sync::Mutex<File>);
+pub(crate) fn read_at(_: &File, _: u64, _: &mut [u8]) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
 
+/// Writes all of `bytes` at a position.
+#[cfg(unix)]
+pub(crate) fn write_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+/// Writes all of `bytes` at a position.
+#[cfg(windows)]
+pub(crate) fn write_at(file: &File, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let n = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
+        if n == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        offset += n as u64;
+        bytes = &bytes[n..];
+    }
+    Ok(())
+}
+
+/// Where the platform has no positional writes there are no files either.
 #[cfg(not(any(unix, windows)))]
-impl PositionalFile {
-    const fn new(file: File) -> Self {
-        Self(std::sync::Mutex::new(file))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, File> {
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn metadata(&self) -> io::Result<Metadata> {
-        self.lock().metadata()
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        use std::io::{Read, Seek, SeekFrom};
-        let mut file = self.lock();
-        file.seek(SeekFrom::Start(offset))?;
-        file.read(buf)
-    }
+pub(crate) fn write_at(_: &File, _: u64, _: &[u8]) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(test)]
