@@ -8,4 +8,5 @@ mod fetch_client;
 mod fetch_script;
 mod laws;
 mod real;
+mod serve;
 mod wire;

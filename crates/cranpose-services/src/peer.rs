@@ -6,7 +6,7 @@ pub use peer_net::{
     fetch_range, fetch_to_writer,
 };
 // What goes beyond them.
-pub use peer_core::{ServerConfig, admission::Limits};
+pub use peer_core::{ServerConfig, admission::Limits, pace::Priority};
 pub use peer_net::{
     Cancel, FetchDeadline, FileSource, ListenerStatus, PeerClient, PeerClientBuilder,
     PeerServerBuilder, Phase, PoolLimits, Progress, ProgressSnapshot, ProgressState, RetryPolicy,

@@ -10,6 +10,7 @@
 pub mod admission;
 pub mod deadline;
 pub mod fetch;
+pub mod pace;
 pub mod plan;
 pub mod read_ahead;
 pub mod server;

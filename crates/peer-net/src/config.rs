@@ -9,6 +9,10 @@ use peer_core::{CloseReason, ServerConfig, admission::Limits};
 pub(crate) struct Config {
     pub(crate) deadlines: ServerConfig,
     pub(crate) limits: Limits,
+    /// Bytes of content a second, over all transfers.
+    pub(crate) rate: Option<u64>,
+    /// Bytes of content a second, for each transfer.
+    pub(crate) transfer_rate: Option<u64>,
     pub(crate) hook: Option<EventHook>,
 }
 
@@ -97,6 +101,8 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("deadlines", &self.deadlines)
             .field("limits", &self.limits)
+            .field("rate", &self.rate)
+            .field("transfer_rate", &self.transfer_rate)
             .field("hook", &self.hook.is_some())
             .finish()
     }

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use peer_core::{CloseReason, Now, Output, ServerConnection, SourceInfo};
+use peer_core::{
+    CloseReason, Now, Output, ServerConnection, SourceInfo,
+    pace::{Bucket, Priority},
+};
 use peer_proto::{
     EntityTag, HttpDate, Validators,
     framing::{CHUNK_PREFIX_BYTES, CHUNK_SUFFIX, write_chunk_size},
@@ -16,7 +19,7 @@ use peer_proto::{
 use crate::{
     callback::call,
     config::{ServerEvent, Transfer, TransferEnd},
-    service::{Connection, Service, count},
+    service::{Connection, Service, count, lock},
     source::{ByteSource, SourceMetadata},
     stream::{Stream, is_timeout},
     token_set::Holder,
@@ -28,6 +31,9 @@ const SMALL_BLOCK_BYTES: usize = 4 * 1024;
 
 /// Socket timeouts are at least this long: zero is refused by std.
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+
+/// A transfer that waits for its rate limit looks this often whether it was cut.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// Serves one connection to its end.
 pub(crate) fn serve(service: &Service, connection: &Connection) {
@@ -61,6 +67,9 @@ pub(crate) fn serve(service: &Service, connection: &Connection) {
 struct Running {
     id: u64,
     sent: u64,
+    /// What this transfer may send, if that is limited.
+    rate: Option<Bucket>,
+    priority: Priority,
 }
 
 struct Driver<'a> {
@@ -263,6 +272,7 @@ impl<'a> Driver<'a> {
         if self.transfer.is_none() {
             self.begin_transfer();
         }
+        let step = self.step();
         let Output::SendSource {
             prefix,
             offset,
@@ -282,7 +292,7 @@ impl<'a> Driver<'a> {
             (0, 0)
         };
         let lead = prefix.len() + size_line;
-        let wanted = len.unwrap_or(u64::MAX);
+        let wanted = len.unwrap_or(u64::MAX).min(step);
         let is_small = wanted <= (SMALL_BLOCK_BYTES - suffix).saturating_sub(lead) as u64;
         let block: &mut [u8] = if is_small {
             self.small.resize(SMALL_BLOCK_BYTES, 0);
@@ -330,6 +340,15 @@ impl<'a> Driver<'a> {
         start -= prefix.len();
         block[start..start + prefix.len()].copy_from_slice(prefix);
         self.now = read_clocks();
+        if step < u64::MAX {
+            wait_for_rate(
+                self.service,
+                self.connection,
+                &mut self.transfer,
+                n as u64,
+                &mut self.now,
+            )?;
+        }
         if !send(
             &mut self.machine,
             &mut self.now,
@@ -352,12 +371,31 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
+    /// Bytes to send at a time: without a rate limit, as many as fit.
+    fn step(&self) -> u64 {
+        let total = self.service.rate.as_ref().map(|rate| lock(rate).step());
+        let rate = self
+            .transfer
+            .as_ref()
+            .and_then(|transfer| transfer.rate.as_ref());
+        total
+            .unwrap_or(u64::MAX)
+            .min(rate.map_or(u64::MAX, Bucket::step))
+    }
+
     fn begin_transfer(&mut self) {
         count(&self.service.counters.transfers);
         count(&self.service.counters.transfers_running);
+        let is_limited = self.service.rate.is_some();
+        let priority = match &self.source {
+            Some(source) if is_limited => call(|| source.priority()).unwrap_or_default(),
+            _ => Priority::default(),
+        };
         self.transfer = Some(Running {
             id: self.service.next_transfer(),
             sent: 0,
+            rate: self.service.config.transfer_rate.map(Bucket::new),
+            priority,
         });
         self.tell(|transfer, _| ServerEvent::TransferStarted(transfer));
     }
@@ -452,6 +490,39 @@ fn send(
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Waits until the rate limits let `bytes` pass. Ends early, with an error, when the connection was
+/// cut in the meantime.
+fn wait_for_rate(
+    service: &Service,
+    connection: &Connection,
+    transfer: &mut Option<Running>,
+    bytes: u64,
+    now: &mut Now,
+) -> io::Result<()> {
+    let Some(transfer) = transfer else {
+        return Ok(());
+    };
+    let own = transfer
+        .rate
+        .as_mut()
+        .map(|rate| rate.take(now.instant, bytes, Priority::Playback));
+    let total = service
+        .rate
+        .as_ref()
+        .map(|rate| lock(rate).take(now.instant, bytes, transfer.priority));
+    let mut left = own.max(total).unwrap_or_default();
+    while !left.is_zero() {
+        let pause = left.min(PAUSE_MAX);
+        let is_cut = || connection.cut.load(Ordering::Relaxed);
+        if service.wait(Instant::now() + pause, is_cut) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        let then = std::mem::replace(now, read_clocks());
+        left = left.saturating_sub(now.instant.saturating_duration_since(then.instant));
+    }
+    Ok(())
 }
 
 /// Reads a block of an app's source, which may panic and may lie.

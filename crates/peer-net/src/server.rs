@@ -81,6 +81,23 @@ impl PeerServerBuilder {
         self
     }
 
+    /// Limits the content of all transfers together to so many bytes a second, so that sharing does
+    /// not stall what this device plays itself. Sources of [`Priority::Prefetch`] get what those of
+    /// [`Priority::Playback`] leave. Without it the network decides.
+    ///
+    /// [`Priority::Prefetch`]: peer_core::pace::Priority::Prefetch
+    /// [`Priority::Playback`]: peer_core::pace::Priority::Playback
+    pub const fn rate_limit(mut self, bytes_per_second: u64) -> Self {
+        self.config.rate = Some(bytes_per_second);
+        self
+    }
+
+    /// Limits the content of each transfer to so many bytes a second.
+    pub const fn transfer_rate_limit(mut self, bytes_per_second: u64) -> Self {
+        self.config.transfer_rate = Some(bytes_per_second);
+        self
+    }
+
     /// Has `hook` called with what happens. See [`ServerEvent`].
     pub fn on_event(mut self, hook: impl Fn(&ServerEvent<'_>) + Send + Sync + 'static) -> Self {
         self.config.hook = Some(Arc::new(hook));

@@ -12,6 +12,7 @@ use std::{
 use peer_core::{
     Authorization,
     admission::{self, Decision, Standing},
+    pace::Bucket,
 };
 
 use crate::{
@@ -35,6 +36,8 @@ pub(crate) struct Service {
     pub(crate) tokens: TokenSet,
     pub(crate) blocks: Blocks,
     pub(crate) counters: Counters,
+    /// What all transfers may send together, if that is limited.
+    pub(crate) rate: Option<Mutex<Bucket>>,
     /// Raised by every change of the token set that takes a token out.
     token_generation: AtomicU64,
     started: Instant,
@@ -121,8 +124,10 @@ impl Connection {
 
 impl Service {
     pub(crate) fn new(config: Config, resolver: SourceResolver) -> Self {
+        let rate = config.rate.map(|rate| Mutex::new(Bucket::new(rate)));
         Self {
             config,
+            rate,
             resolver,
             tokens: TokenSet::default(),
             blocks: Blocks::default(),

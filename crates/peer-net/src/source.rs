@@ -9,6 +9,7 @@ use std::{
     time::SystemTime,
 };
 
+use peer_core::pace::Priority;
 use peer_proto::EntityTag;
 
 use crate::media_type;
@@ -56,6 +57,12 @@ pub trait ByteSource: Send + Sync {
     /// When the bytes last changed. Provided: `None`.
     fn last_modified(&self) -> Option<SystemTime> {
         None
+    }
+
+    /// What it is read for, where a rate limit makes transfers compete. Provided:
+    /// [`Priority::Playback`]. The resolver is the place to decide.
+    fn priority(&self) -> Priority {
+        Priority::Playback
     }
 
     /// Length, validator and modification time, taken together. Provided: by the three methods

@@ -107,7 +107,8 @@ fn skip(why: &str) {
         "required: {why}"
     );
     // Past the capture of the test harness, which hides what a passing test prints.
-    writeln!(std::io::stderr(), "SKIPPED: {why}").unwrap();
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "SKIPPED: {why}").unwrap();
 }
 
 /// `peer share` at work; it stops when the value is dropped.

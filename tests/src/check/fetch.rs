@@ -313,9 +313,8 @@ fn judge(question: &Question, received: &[u8], fetched: &Fetched) {
     match reading.status {
         200 => {
             // The rest of a whole may be missing, when what was asked for is there.
-            let all = match reading.content {
-                Some(content) => content,
-                None => return,
+            let Some(all) = reading.content else {
+                return;
             };
             let from = usize::try_from(start).unwrap_or(usize::MAX).min(all.len());
             let to = all

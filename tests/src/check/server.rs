@@ -75,7 +75,6 @@ impl Source {
                     .then(|| HttpDate::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1000)))
                     .flatten(),
             },
-            ..SourceInfo::default()
         }
     }
 
