@@ -12,5 +12,9 @@ pub use peer_net::{
     PeerServerBuilder, Phase, PoolLimits, Progress, ProgressSnapshot, ProgressState, RetryPolicy,
     ServerEvent, ServerStats, Shutdown, SourceMetadata, SpoolSource, Timeouts, TokenGrant,
     Transfer, TransferEnd,
+    Cancel, FetchDeadline, FileSource, ListenerStatus, PeerClient, PeerClientBuilder, PeerReader,
+    PeerServerBuilder, Phase, PoolLimits, Progress, ProgressSnapshot, ProgressState,
+    ReadAheadConfig, RetryPolicy, ServerEvent, ServerStats, Shutdown, SourceMetadata, Timeouts,
+    TokenGrant, Transfer, TransferEnd,
 };
 pub use peer_proto::EntityTag;

@@ -366,6 +366,14 @@ impl Fetch {
         self.advance();
     }
 
+    /// States that the driver left content lying for a while, and goes on: the time in between
+    /// was not the peer's.
+    pub fn handle_resumed(&mut self, now: Instant) {
+        if matches!(self.state, State::Content(_)) {
+            self.arm(now, self.timeouts.stall, FetchDeadline::Stall);
+        }
+    }
+
     /// States that the peer ended its half of the connection.
     pub fn handle_eof(&mut self, _now: Instant) {
         let end = match &self.state {

@@ -235,9 +235,16 @@ impl ReadAhead {
         };
     }
 
-    /// States that a lane's next `n` bytes are in a slot, and how long they took to come. Fewer
-    /// than a block are the lane's last.
-    pub fn handle_received(&mut self, lane: usize, slot: usize, n: usize, elapsed: Duration) {
+    /// States that a lane's next `n` bytes are in a slot, whether they are its last (fewer than a
+    /// block always are), and how long they took to come.
+    pub fn handle_received(
+        &mut self,
+        lane: usize,
+        slot: usize,
+        n: usize,
+        is_last: bool,
+        elapsed: Duration,
+    ) {
         assert!(n <= self.config.block_bytes, "a slot holds one block");
         let used = self.tick();
         let block_bytes = self.block_bytes();
@@ -246,12 +253,12 @@ impl ReadAhead {
         let block = lane.next / block_bytes;
         lane.next += n as u64;
         lane.used = used;
-        let ended = lane.end.is_some_and(|end| lane.next >= end);
-        if (n as u64) < block_bytes && !ended && self.complete_length.is_none() {
+        let is_last = is_last || (n as u64) < block_bytes;
+        if is_last && lane.end.is_none() && self.complete_length.is_none() {
             // Nothing else told the length, and the answer is whole.
             self.complete_length = Some(lane.next);
         }
-        lane.open = (n as u64) == block_bytes && !ended;
+        lane.open = !is_last && lane.end.is_none_or(|end| lane.next < end);
         self.slots[slot] = Slot {
             block: (n > 0).then_some(block),
             len: n,
@@ -265,6 +272,11 @@ impl ReadAhead {
                 (self.rate * 3.0 + rate) / 4.0
             };
         }
+    }
+
+    /// States that a slot does not hold a block any more.
+    pub fn handle_dropped(&mut self, slot: usize) {
+        self.slots[slot].block = None;
     }
 
     /// States that a lane is lost, with everything that was still to come over it.
@@ -346,6 +358,8 @@ mod tests {
         policy: ReadAhead,
         source: Vec<u8>,
         knows_length: bool,
+        /// The last block of a lane is known for it, not found out by one more read.
+        tells_last: bool,
         slots: Vec<Vec<u8>>,
         lanes: [Vec<u8>; LANES],
         requests: Vec<(u64, u64)>,
@@ -368,6 +382,7 @@ mod tests {
                 policy: ReadAhead::new(config()),
                 source: (0..len).map(|at| (at * 7 + at / 256) as u8).collect(),
                 knows_length: true,
+                tells_last: true,
                 slots: vec![Vec::new(); 8],
                 lanes: Default::default(),
                 requests: Vec::new(),
@@ -401,7 +416,9 @@ mod tests {
                     ReadStep::Receive { lane, slot } => {
                         let n = self.lanes[lane].len().min(10);
                         self.slots[slot] = self.lanes[lane].drain(..n).collect();
-                        self.policy.handle_received(lane, slot, n, self.block_time);
+                        let is_last = self.tells_last && self.lanes[lane].is_empty();
+                        self.policy
+                            .handle_received(lane, slot, n, is_last, self.block_time);
                     }
                 }
             }
@@ -498,6 +515,7 @@ mod tests {
         for len in [0, 1, 10, 39, 40, 41, 200, 333] {
             let mut model = Model::new(len);
             model.knows_length = false;
+            model.tells_last = len != 200;
             model.read_all(0);
             assert_eq!(model.policy.complete_length(), Some(len as u64), "{len}");
             assert_eq!(model.requests.len(), 2, "{len}");
@@ -534,6 +552,7 @@ mod tests {
         for len in [0, 1, 9, 10, 11, 100, 101, 999, 5000, 5001, 77] {
             let mut model = Model::new(len as usize);
             model.knows_length = len % 7 != 0;
+            model.tells_last = len % 2 == 0;
             let mut position = 0;
             for _ in 0..3000 {
                 position = match next(10) {

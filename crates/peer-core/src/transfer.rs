@@ -102,7 +102,7 @@ pub enum TransferOutput {
         /// Length of the whole representation, if the peer told it.
         complete_length: Option<u64>,
     },
-    /// Over: [`Transfer::into_setback`] tells why.
+    /// Over: [`Transfer::take_setback`] tells why.
     Failed,
 }
 
@@ -124,7 +124,7 @@ enum State<E> {
     Attempt,
     Wait { until: Instant },
     Done,
-    Failed(Setback<E>),
+    Failed(Option<Setback<E>>),
 }
 
 /// A transfer. See the [module](self).
@@ -214,11 +214,10 @@ impl<E> Transfer<E> {
         self.version
     }
 
-    /// Why the transfer failed; `None` if it did not.
-    #[must_use]
-    pub fn into_setback(self) -> Option<Setback<E>> {
-        match self.state {
-            State::Failed(setback) => Some(setback),
+    /// Why the transfer failed; `None` if it did not, or if it was told before.
+    pub fn take_setback(&mut self) -> Option<Setback<E>> {
+        match &mut self.state {
+            State::Failed(setback) => setback.take(),
             State::Attempt | State::Wait { .. } | State::Done => None,
         }
     }
@@ -246,7 +245,7 @@ impl<E> Transfer<E> {
             }
             Ok(_) => {
                 let setback = Setback::Fetch(self.truncated());
-                self.state = State::Failed(setback);
+                self.state = State::Failed(Some(setback));
             }
             Err(Setback::Fetch(FetchError::RangeNotSatisfiable { .. }))
                 if self.may_ask_for_the_whole() =>
@@ -316,7 +315,7 @@ impl<E> Transfer<E> {
             && (self.received > 0 || self.policy.from_nothing)
             && self.can_continue();
         if !passing || !may_try {
-            self.state = State::Failed(setback);
+            self.state = State::Failed(Some(setback));
             return;
         }
         let pause = self.pause();
@@ -330,7 +329,7 @@ impl<E> Transfer<E> {
                 self.retries = self.retries.saturating_add(1);
                 self.state = State::Wait { until };
             }
-            _ => self.state = State::Failed(cause),
+            _ => self.state = State::Failed(Some(cause)),
         }
     }
 
@@ -488,8 +487,8 @@ mod tests {
         }
 
         #[track_caller]
-        fn failed(self) -> Setback<&'static str> {
-            self.transfer.into_setback().expect("should have failed")
+        fn failed(mut self) -> Setback<&'static str> {
+            self.transfer.take_setback().expect("should have failed")
         }
     }
 

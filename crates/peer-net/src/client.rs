@@ -1,29 +1,23 @@
 //! Fetches from a peer.
 
 use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    io::{self, Write},
+    io::Write,
     sync::{Arc, OnceLock},
-    thread,
     time::{Duration, Instant},
 };
 
+use peer_core::fetch::{Version, Want};
 pub use peer_core::transfer::RetryPolicy;
-use peer_core::{
-    fetch::{
-        Fetch, FetchDeadline, FetchDone, FetchError, FetchRequest, FetchTimeouts, Version, Want,
-    },
-    transfer::{Attempt, AttemptEnd, Setback, Transfer, TransferOutput},
-};
 use peer_proto::Token;
 
 pub use crate::pool::PoolLimits;
 use crate::{
     base::Base,
     cancel::Cancel,
-    client_connect::{Connect, Connection, NoConnection, TcpConnect, dial},
-    client_exchange::{BytesSink, Failure, Hooks, NoSink, Sink, WriterSink, exchange},
-    error::{PeerError, Phase},
+    client_connect::{Connect, TcpConnect},
+    client_exchange::{BytesSink, Hooks, NoSink, Sink, WriterSink},
+    client_transfer::{Fetched, RunningTransfer},
+    error::PeerError,
     pool::Pool,
     progress::{Progress, ProgressState},
 };
@@ -198,18 +192,18 @@ impl std::fmt::Debug for PeerClientBuilder {
 /// and connections.
 #[derive(Clone)]
 pub struct PeerClient {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     cancel: Option<Cancel>,
     progress: Option<Progress>,
 }
 
-struct Shared {
-    base: Base,
-    token: Token,
-    timeouts: Timeouts,
-    retry: RetryPolicy,
-    pool: Arc<Pool>,
-    connect: Arc<dyn Connect>,
+pub(crate) struct Shared {
+    pub(crate) base: Base,
+    pub(crate) token: Token,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) connect: Arc<dyn Connect>,
 }
 
 impl std::fmt::Debug for PeerClient {
@@ -305,7 +299,7 @@ impl PeerClient {
             Some(0) => Want::Length,
             _ => Want::Content { start, len },
         };
-        self.transfer(handle, want, None, self.shared.retry, sink)
+        self.transfer(handle, want, None, sink)
     }
 
     /// Runs a transfer, of `version` if that is known, to its end.
@@ -314,13 +308,15 @@ impl PeerClient {
         handle: &str,
         want: Want,
         version: Option<Version>,
-        retry: RetryPolicy,
         sink: &mut dyn Sink,
     ) -> Result<Fetched, PeerError> {
         if let Some(progress) = &self.progress {
             progress.begin();
         }
-        let result = self.run(handle, want, version, retry, sink);
+        let whole = self.shared.timeouts.whole;
+        let whole = whole.and_then(|whole| Instant::now().checked_add(whole));
+        let mut running = RunningTransfer::new(want, version, self.shared.retry, whole);
+        let result = running.run(self, handle, sink);
         self.hooks().enter(match &result {
             Ok(_) => ProgressState::Done,
             Err(_) => ProgressState::Failed,
@@ -328,196 +324,10 @@ impl PeerClient {
         result.map_err(PeerError::from)
     }
 
-    fn run(
-        &self,
-        handle: &str,
-        want: Want,
-        version: Option<Version>,
-        retry: RetryPolicy,
-        sink: &mut dyn Sink,
-    ) -> Result<Fetched, Failure> {
-        let start = Instant::now();
-        let whole = self.shared.timeouts.whole;
-        let whole = whole.and_then(|whole| start.checked_add(whole));
-        let mut transfer = Transfer::new(want, version, retry, whole, seed(), start);
-        loop {
-            match transfer.poll_output() {
-                TransferOutput::Attempt(attempt) => {
-                    let end = self.attempt(handle, &attempt, whole, sink)?;
-                    transfer.handle_attempt(Instant::now(), end);
-                    if let Some(progress) = &self.progress {
-                        progress.set_retries(transfer.retries());
-                    }
-                }
-                TransferOutput::Wait { until } => {
-                    self.hooks().enter(ProgressState::Pausing);
-                    self.pause(until)?;
-                    transfer.handle_waited(Instant::now());
-                }
-                TransferOutput::Done { complete_length } => {
-                    return Ok(Fetched { complete_length });
-                }
-                TransferOutput::Failed => break,
-            }
-        }
-        Err(match transfer.into_setback() {
-            Some(Setback::Network((phase, error))) => Failure::Network(phase, error),
-            Some(Setback::Fetch(error)) => Failure::Fetch(error),
-            None => unreachable!("a failed transfer has its setback"),
-        })
-    }
-
-    fn pause(&self, until: Instant) -> Result<(), Failure> {
-        match &self.cancel {
-            Some(cancel) => {
-                cancel.wait_for::<()>(Some(until), || None)?;
-            }
-            None => thread::sleep(until.saturating_duration_since(Instant::now())),
-        }
-        Ok(())
-    }
-
-    /// Makes one attempt. Fails only with what no further attempt can help.
-    fn attempt(
-        &self,
-        handle: &str,
-        attempt: &Attempt,
-        whole: Option<Instant>,
-        sink: &mut dyn Sink,
-    ) -> Result<AttemptEnd<(Phase, io::Error)>, Failure> {
-        let shared = &*self.shared;
-        let request = FetchRequest {
-            host: shared.base.host_field(),
-            token: &shared.token,
-            handle,
-            want: attempt.want,
-            without_range: attempt.without_range,
-            version: attempt.version,
-        };
-        let mut kept = shared.pool.take(&shared.base, Instant::now());
-        loop {
-            let was_kept = kept.is_some();
-            let connection = match kept.take() {
-                Some(connection) => Ok(connection),
-                None => self.connect(attempt.answer_by, whole),
-            };
-            let mut connection = match connection {
-                Ok(connection) => connection,
-                Err(failure) => return set_back(failure, None),
-            };
-            let now = Instant::now();
-            let left = attempt
-                .answer_by
-                .map(|answer_by| answer_by.saturating_duration_since(now));
-            let timeouts = FetchTimeouts {
-                head: shorter(shared.timeouts.head, left),
-                stall: shared.timeouts.stall,
-                whole,
-            };
-            let mut fetch = Fetch::new(&request, timeouts, now);
-            let result = exchange(&mut fetch, &mut connection, sink, self.hooks());
-            return match result {
-                Ok(done) => {
-                    if done.reusable {
-                        shared.pool.put(&shared.base, connection, Instant::now());
-                    }
-                    Ok(attempt_end(&fetch, Ok(done)))
-                }
-                // The peer may have closed the kept connection before it saw the request.
-                Err(Failure::Network(..) | Failure::Fetch(FetchError::NoAnswer))
-                    if was_kept && !fetch.has_begun() =>
-                {
-                    continue;
-                }
-                Err(failure) => set_back(failure, Some(&fetch)),
-            };
-        }
-    }
-
-    fn connect(
-        &self,
-        answer_by: Option<Instant>,
-        whole: Option<Instant>,
-    ) -> Result<Connection, Failure> {
-        let shared = &*self.shared;
-        self.hooks().enter(ProgressState::Connecting);
-        let timeout = shared.timeouts.connect;
-        let own = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let deadline = shorter(shorter(own, answer_by), whole);
-        let dialled = dial(
-            &shared.connect,
-            &shared.base,
-            deadline,
-            self.cancel.as_ref(),
-        );
-        dialled.map_err(|error| match error {
-            NoConnection::Failed(phase, error) => Failure::Network(phase, error),
-            NoConnection::TimedOut => Failure::Fetch(FetchError::TimedOut(
-                if whole.is_some_and(|whole| Instant::now() >= whole) {
-                    FetchDeadline::Whole
-                } else {
-                    FetchDeadline::Connect
-                },
-            )),
-            NoConnection::Cancelled => Failure::Cancelled,
-        })
-    }
-
-    fn hooks(&self) -> Hooks<'_> {
+    pub(crate) fn hooks(&self) -> Hooks<'_> {
         Hooks {
             cancel: self.cancel.as_ref(),
             progress: self.progress.as_ref(),
         }
     }
-}
-
-/// A transfer that went well.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fetched {
-    pub(crate) complete_length: Option<u64>,
-}
-
-type NetworkError = (Phase, io::Error);
-
-fn attempt_end(
-    fetch: &Fetch,
-    result: Result<FetchDone, Setback<NetworkError>>,
-) -> AttemptEnd<NetworkError> {
-    AttemptEnd {
-        answer: fetch.answer().copied(),
-        received: fetch.received(),
-        progressed: fetch.progressed(),
-        result,
-    }
-}
-
-/// A failure as a setback of the transfer, unless it is the end of it.
-fn set_back(failure: Failure, fetch: Option<&Fetch>) -> Result<AttemptEnd<NetworkError>, Failure> {
-    let setback = match failure {
-        Failure::Fetch(error) => Setback::Fetch(error),
-        Failure::Network(phase, error) => Setback::Network((phase, error)),
-        Failure::Sink(_) | Failure::Cancelled => return Err(failure),
-    };
-    Ok(match fetch {
-        Some(fetch) => attempt_end(fetch, Err(setback)),
-        None => AttemptEnd {
-            answer: None,
-            received: 0,
-            progressed: None,
-            result: Err(setback),
-        },
-    })
-}
-
-/// The lesser of two bounds, where `None` is none.
-fn shorter<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
-}
-
-/// A number that differs from process to process, and from call to call.
-fn seed() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

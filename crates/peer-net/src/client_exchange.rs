@@ -19,14 +19,19 @@ const BLOCK_BYTES: usize = 256 * 1024;
 
 /// Where content goes.
 pub(crate) trait Sink {
+    /// Whether it takes content now. One that does not makes the driver leave off.
+    fn wants(&self) -> bool {
+        true
+    }
+
     /// Room for content to be received into, at least one byte, when at most `max` will come.
     fn room(&mut self, max: u64) -> io::Result<&mut [u8]>;
 
     /// States that the first `n` bytes of the room are content.
     fn filled(&mut self, n: usize) -> io::Result<()>;
 
-    /// Takes content that is already somewhere.
-    fn put(&mut self, content: &[u8]) -> io::Result<()>;
+    /// Takes content that is already somewhere: at least one byte of it. Returns how many.
+    fn put(&mut self, content: &[u8]) -> io::Result<usize>;
 }
 
 /// Why an exchange ended without its fetch being done.
@@ -74,17 +79,20 @@ impl Hooks<'_> {
     }
 }
 
-/// Runs `fetch` to its end.
+/// Runs `fetch` to its end, or until there is content that the sink does not want yet: `None`.
 pub(crate) fn exchange(
     fetch: &mut Fetch,
     connection: &mut Connection,
     sink: &mut dyn Sink,
     hooks: Hooks<'_>,
-) -> Result<FetchDone, Failure> {
+) -> Result<Option<FetchDone>, Failure> {
     let stream = std::sync::Arc::clone(connection.stream());
     let watch = hooks.cancel.map(|cancel| cancel.watch(&stream));
     let _watch = watch.transpose()?;
-    hooks.enter(ProgressState::Waiting);
+    if fetch.answer().is_none() {
+        hooks.enter(ProgressState::Waiting);
+    }
+    fetch.handle_resumed(Instant::now());
     let result = drive(fetch, connection, sink, hooks);
     // Whatever a hung up stream reported was the switch.
     if hooks.cancel.is_some_and(Cancel::is_cancelled) {
@@ -98,14 +106,14 @@ fn drive(
     connection: &mut Connection,
     sink: &mut dyn Sink,
     hooks: Hooks<'_>,
-) -> Result<FetchDone, Failure> {
+) -> Result<Option<FetchDone>, Failure> {
     let mut now = Instant::now();
     let received = |now: Instant, n: usize| {
         if let Some(progress) = hooks.progress {
             progress.received(now, n as u64);
         }
     };
-    let mut begun = false;
+    let mut begun = fetch.answer().is_some();
     loop {
         if hooks.cancel.is_some_and(Cancel::is_cancelled) {
             return Err(Failure::Cancelled);
@@ -139,9 +147,11 @@ fn drive(
                     Moved::TimedOut => {}
                 }
             }
+            FetchOutput::Content { .. } | FetchOutput::ReceiveContent { .. } if !sink.wants() => {
+                return Ok(None);
+            }
             FetchOutput::Content { bytes } => {
-                let n = bytes.len();
-                sink.put(bytes).map_err(Failure::Sink)?;
+                let n = sink.put(bytes).map_err(Failure::Sink)?;
                 now = Instant::now();
                 fetch.handle_content(now, n as u64);
                 received(now, n);
@@ -175,7 +185,7 @@ fn drive(
                     Moved::TimedOut => {}
                 }
             }
-            FetchOutput::Done(done) => return Ok(done),
+            FetchOutput::Done(done) => return Ok(Some(done)),
             FetchOutput::Failed(error) => return Err(Failure::Fetch(error)),
         }
     }
@@ -236,11 +246,11 @@ impl Sink for BytesSink {
         Ok(())
     }
 
-    fn put(&mut self, content: &[u8]) -> io::Result<()> {
+    fn put(&mut self, content: &[u8]) -> io::Result<usize> {
         self.reserve(content.len(), content.len() as u64)?;
         self.bytes[self.len..self.len + content.len()].copy_from_slice(content);
         self.len += content.len();
-        Ok(())
+        Ok(content.len())
     }
 }
 
@@ -272,15 +282,20 @@ impl Sink for WriterSink<'_> {
         self.writer.write_all(&self.block[..n])
     }
 
-    fn put(&mut self, content: &[u8]) -> io::Result<()> {
-        self.writer.write_all(content)
+    fn put(&mut self, content: &[u8]) -> io::Result<usize> {
+        self.writer.write_all(content)?;
+        Ok(content.len())
     }
 }
 
-/// Takes no content: there is none to come.
+/// Takes no content, for now or because there is none to come.
 pub(crate) struct NoSink;
 
 impl Sink for NoSink {
+    fn wants(&self) -> bool {
+        false
+    }
+
     fn room(&mut self, _max: u64) -> io::Result<&mut [u8]> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -289,8 +304,37 @@ impl Sink for NoSink {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn put(&mut self, _content: &[u8]) -> io::Result<()> {
+    fn put(&mut self, _content: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Fills one block, and then wants no more.
+pub(crate) struct BlockSink<'a> {
+    pub(crate) block: &'a mut [u8],
+    pub(crate) len: usize,
+}
+
+impl Sink for BlockSink<'_> {
+    fn wants(&self) -> bool {
+        self.len < self.block.len()
+    }
+
+    fn room(&mut self, max: u64) -> io::Result<&mut [u8]> {
+        Ok(at_most(&mut self.block[self.len..], max))
+    }
+
+    fn filled(&mut self, n: usize) -> io::Result<()> {
+        self.len += n;
+        Ok(())
+    }
+
+    fn put(&mut self, content: &[u8]) -> io::Result<usize> {
+        let room = at_most(&mut self.block[self.len..], content.len() as u64);
+        room.copy_from_slice(&content[..room.len()]);
+        let n = room.len();
+        self.len += n;
+        Ok(n)
     }
 }
 

@@ -159,6 +159,26 @@ impl From<FetchError> for PeerError {
     }
 }
 
+/// For what speaks `std::io`, such as [`Read`](io::Read). The [`PeerError`] is the inner error.
+impl From<PeerError> for io::Error {
+    fn from(error: PeerError) -> Self {
+        use io::ErrorKind;
+        let kind = match &error {
+            PeerError::Unauthorized => ErrorKind::PermissionDenied,
+            PeerError::NotFound => ErrorKind::NotFound,
+            PeerError::Protocol(_) | PeerError::Changed => ErrorKind::InvalidData,
+            PeerError::InvalidInput(_) => ErrorKind::InvalidInput,
+            PeerError::Truncated { .. } => ErrorKind::UnexpectedEof,
+            PeerError::TimedOut(_) => ErrorKind::TimedOut,
+            // Not `Interrupted`, which callers take for a reason to try again at once.
+            PeerError::Cancelled => ErrorKind::ConnectionAborted,
+            PeerError::Status(_) => ErrorKind::Other,
+            PeerError::Io(source) => source.kind(),
+        };
+        Self::new(kind, error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

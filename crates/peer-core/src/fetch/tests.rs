@@ -775,6 +775,16 @@ fn deadlines() {
     assert_eq!(fetch.poll_timeout(), Some(after(10)));
     fetch.handle_timeout(after(100));
     assert_eq!(failed(&fetch), Some(E::TimedOut(FetchDeadline::Whole)));
+    let mut fetch = in_content();
+    fetch.handle_resumed(after(9));
+    assert_eq!(fetch.poll_timeout(), Some(after(10)));
+    let relaxed = FetchTimeouts {
+        whole: None,
+        ..timeouts
+    };
+    let mut fetch = Asking::from(WHOLE).fetch(relaxed, start);
+    fetch.handle_resumed(after(4));
+    assert_eq!(fetch.poll_timeout(), Some(after(5)), "only content may lie");
     let fetch = Asking::from(WHOLE).fetch(FetchTimeouts::default(), start);
     assert_eq!(fetch.poll_timeout(), None);
 }
