@@ -144,8 +144,7 @@ fn is_name(host: &str) -> bool {
 }
 
 fn is_scope(scope: &str) -> bool {
-    let is_scope_byte =
-        |byte: u8| byte.is_ascii_alphanumeric() || byte == b' ' || b"-._~:*".contains(&byte);
+    let is_scope_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:*".contains(&byte);
     !scope.is_empty() && scope.bytes().all(is_scope_byte)
 }
 
@@ -226,6 +225,7 @@ mod tests {
             ("[1.2.3.4]:80", E::V6),
             ("[::1%]:80", E::V6),
             ("[::1%a\nb]:80", E::V6),
+            ("[::1% ]:80", E::V6),
             ("[::1%99999999999]:80", E::V6),
         ] {
             assert_eq!(Base::parse(text), Err(error), "{text:?}");
