@@ -40,7 +40,10 @@ fn resolver() -> SourceResolver {
     Arc::new(|handle: &str| -> Option<Arc<dyn ByteSource>> {
         match handle {
             "bytes" => Some(Arc::new(BytesSource::new(b"0123456789".to_vec()))),
-            "count/Ü 1" => Some(Arc::new(Counting { len: 1000, reads: AtomicUsize::new(0) })),
+            "count/Ü 1" => Some(Arc::new(Counting {
+                len: 1000,
+                reads: AtomicUsize::new(0),
+            })),
             "empty" => Some(Arc::new(BytesSource::new(Vec::new()))),
             _ => None,
         }
@@ -57,8 +60,14 @@ fn signatures() {
     let _: fn(&PeerServer) -> SocketAddr = PeerServer::local_addr;
     let _: fn(&PeerServer) -> u16 = PeerServer::port;
     let _: fn(&str, &str, &str, u64, Option<u64>) -> Result<FetchResult, PeerError> = fetch_range;
-    let _: fn(&str, &str, &str, u64, Option<u64>, &mut dyn Write) -> Result<Option<u64>, PeerError> =
-        fetch_to_writer;
+    let _: fn(
+        &str,
+        &str,
+        &str,
+        u64,
+        Option<u64>,
+        &mut dyn Write,
+    ) -> Result<Option<u64>, PeerError> = fetch_to_writer;
     let _: fn(&str, &str, &str) -> Result<Option<u64>, PeerError> = content_length;
     let _: fn(&Counting) -> Option<u64> = ByteSource::len;
     let _: fn(&Counting) -> bool = ByteSource::is_empty;
@@ -82,7 +91,11 @@ fn a_server_starts_on_every_kind_of_address() {
         PeerServer::start(("127.0.0.1", 0), String::from("token"), resolver()),
         PeerServer::start(anywhere, "token".to_owned(), resolver()),
         PeerServer::start(&[anywhere][..], "token", resolver()),
-        PeerServer::start(String::from("localhost:0"), Box::<str>::from("token"), resolver()),
+        PeerServer::start(
+            String::from("localhost:0"),
+            Box::<str>::from("token"),
+            resolver(),
+        ),
     ];
     for server in servers {
         let server = server.expect("loopback can be bound");
@@ -91,7 +104,12 @@ fn a_server_starts_on_every_kind_of_address() {
         assert_eq!(address.port(), server.port());
         assert_ne!(server.port(), 0);
         let base = address.to_string();
-        assert_eq!(fetch_range(&base, "token", "bytes", 0, None).map(|r| r.bytes).ok(), Some(b"0123456789".to_vec()));
+        assert_eq!(
+            fetch_range(&base, "token", "bytes", 0, None)
+                .map(|r| r.bytes)
+                .ok(),
+            Some(b"0123456789".to_vec())
+        );
     }
 }
 
@@ -104,15 +122,24 @@ fn an_app_serves_and_fetches() {
         fetch_range(&base, "token", "bytes", 3, Some(4)).expect("a range");
     assert_eq!((total_len, bytes.as_slice()), (Some(10), &b"3456"[..]));
     let whole = fetch_range(&base, "token", "bytes", 0, None).expect("the whole");
-    assert_eq!((whole.total_len, whole.bytes), (Some(10), b"0123456789".to_vec()));
+    assert_eq!(
+        (whole.total_len, whole.bytes),
+        (Some(10), b"0123456789".to_vec())
+    );
 
     let mut file = Vec::new();
     let total: Option<u64> =
         fetch_to_writer(&base, "token", "count/Ü 1", 250, None, &mut file).expect("to the end");
     assert_eq!(total, Some(1000));
-    assert_eq!(file, (250..1000).map(|at: u64| at as u8).collect::<Vec<_>>());
+    assert_eq!(
+        file,
+        (250..1000).map(|at: u64| at as u8).collect::<Vec<_>>()
+    );
 
-    assert_eq!(content_length(&base, "token", "count/Ü 1").ok(), Some(Some(1000)));
+    assert_eq!(
+        content_length(&base, "token", "count/Ü 1").ok(),
+        Some(Some(1000))
+    );
     assert_eq!(content_length(&base, "token", "empty").ok(), Some(Some(0)));
 }
 
@@ -137,7 +164,11 @@ fn is_empty_follows_len() {
     let mut buf = [0; 8];
     assert_eq!(source.read_at(1, &mut buf).ok(), Some(2));
     assert_eq!(&buf[..2], b"bc");
-    assert_eq!(source.read_at(3, &mut buf).ok(), Some(0), "the end of the source");
+    assert_eq!(
+        source.read_at(3, &mut buf).ok(),
+        Some(0),
+        "the end of the source"
+    );
 }
 
 /// What an app does with each of the five names, and with those to come.
@@ -163,9 +194,18 @@ fn errors_have_the_documented_names() {
     let server = server();
     let base = format!("127.0.0.1:{}", server.port());
     let error = |result: Result<FetchResult, PeerError>| advice(&result.expect_err("refused"));
-    assert_eq!(error(fetch_range(&base, "wrong", "bytes", 0, None)), "pair again");
-    assert_eq!(error(fetch_range(&base, "token", "unknown", 0, None)), "gone");
-    assert_eq!(error(fetch_range(&base, "token", "bytes", 11, None)), "status 416");
+    assert_eq!(
+        error(fetch_range(&base, "wrong", "bytes", 0, None)),
+        "pair again"
+    );
+    assert_eq!(
+        error(fetch_range(&base, "token", "unknown", 0, None)),
+        "gone"
+    );
+    assert_eq!(
+        error(fetch_range(&base, "token", "bytes", 11, None)),
+        "status 416"
+    );
 
     let port = server.port();
     drop(server);
