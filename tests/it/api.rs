@@ -4,6 +4,11 @@
 //! Function pointers pin the signatures that can be written as a type; what takes `impl Trait` is
 //! called with each kind of argument that apps pass.
 
+#![allow(
+    clippy::type_complexity,
+    reason = "the signatures are spelled out on purpose"
+)]
+
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
