@@ -6,6 +6,7 @@ mod client;
 mod corpus;
 mod fetch_basic;
 mod fetch_client;
+mod fetch_download;
 mod fetch_reader;
 mod fetch_script;
 mod laws;

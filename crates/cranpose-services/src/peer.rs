@@ -8,9 +8,9 @@ pub use peer_net::{
 // What goes beyond them.
 pub use peer_core::{ServerConfig, admission::Limits, pace::Priority};
 pub use peer_net::{
-    Cancel, FetchDeadline, FileSource, ListenerStatus, PeerClient, PeerClientBuilder, PeerReader,
-    PeerServerBuilder, Phase, PoolLimits, Progress, ProgressSnapshot, ProgressState,
-    ReadAheadConfig, RetryPolicy, ServerEvent, ServerStats, Shutdown, SourceMetadata, SpoolSource,
-    Timeouts, TokenGrant, Transfer, TransferEnd,
+    Cancel, Downloaded, FetchDeadline, FileSource, ListenerStatus, OnChange, PeerClient,
+    PeerClientBuilder, PeerReader, PeerServerBuilder, Phase, PoolLimits, Progress,
+    ProgressSnapshot, ProgressState, ReadAheadConfig, RetryPolicy, ServerEvent, ServerStats,
+    Shutdown, SourceMetadata, SpoolSource, Timeouts, TokenGrant, Transfer, TransferEnd,
 };
 pub use peer_proto::EntityTag;

@@ -311,7 +311,7 @@ impl PeerClient {
         sink: &mut dyn Sink,
     ) -> Result<Fetched, PeerError> {
         if let Some(progress) = &self.progress {
-            progress.begin();
+            progress.begin(0);
         }
         let whole = self.shared.timeouts.whole;
         let whole = whole.and_then(|whole| Instant::now().checked_add(whole));

@@ -5,6 +5,7 @@ pub mod cancel;
 pub mod client;
 pub mod client_connect;
 pub mod config;
+pub mod download;
 pub mod error;
 pub mod progress;
 pub mod reader;
@@ -19,6 +20,7 @@ mod callback;
 mod client_exchange;
 mod client_transfer;
 mod connection;
+mod download_lock;
 mod listener;
 mod media_type;
 mod pool;
@@ -30,6 +32,7 @@ pub use client::{
     fetch_range, fetch_to_writer,
 };
 pub use config::{ServerEvent, Transfer, TransferEnd};
+pub use download::{Downloaded, OnChange};
 pub use error::{FetchDeadline, PeerError, Phase};
 pub use progress::{Progress, ProgressSnapshot, ProgressState};
 pub use reader::{PeerReader, ReadAheadConfig};

@@ -114,8 +114,12 @@ impl Progress {
         self.lock().snapshot(Instant::now())
     }
 
-    pub(crate) fn begin(&self) {
-        *self.lock() = Counters::default();
+    /// States that an operation begins, `received` of whose bytes an earlier one has brought.
+    pub(crate) fn begin(&self, received: u64) {
+        *self.lock() = Counters {
+            received,
+            ..Counters::default()
+        };
     }
 
     pub(crate) fn enter(&self, state: ProgressState) {
