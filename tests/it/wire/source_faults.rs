@@ -42,7 +42,7 @@ fn scripted(
 /// Fills `buf` with the pattern, up to position `end`.
 fn fill(offset: u64, buf: &mut [u8], end: u64) -> usize {
     let n = (end.saturating_sub(offset) as usize).min(buf.len());
-    buf[..n].copy_from_slice(&patterned(offset, n));
+    fill_pattern(offset, &mut buf[..n]);
     n
 }
 

@@ -241,7 +241,7 @@ impl ByteSource for InPieces {
         for &piece in &self.0 {
             if offset < at + piece as u64 {
                 let n = ((at + piece as u64 - offset) as usize).min(buf.len());
-                buf[..n].copy_from_slice(&patterned(offset, n));
+                fill_pattern(offset, &mut buf[..n]);
                 return Ok(n);
             }
             at += piece as u64;
