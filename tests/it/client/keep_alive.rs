@@ -163,6 +163,93 @@ fn answers_that_end_the_connection() {
     run_sequences(rows);
 }
 
+/// Answers that are framed exactly and end nothing: one connection carries every call.
+#[test]
+fn answers_that_keep_the_connection() {
+    let length = "Content-Length: 36";
+    let coding = "Transfer-Encoding: chunked";
+    let trailed = [&b"24\r\n"[..], CONTENT, b"\r\n0;a=b\r\nX-Odd: 1\r\n\r\n"].concat();
+    let interim = [b"HTTP/1.1 103 x\r\nConnection: close\r\n\r\n", &whole()[..]].concat();
+    let part = |first: usize, last: usize| {
+        let fields = [
+            format!("Content-Range: bytes {first}-{last}/36"),
+            format!("Content-Length: {}", last - first + 1),
+        ];
+        let fields = fields.each_ref().map(String::as_str);
+        response(
+            "HTTP/1.1 206 Partial Content",
+            &fields,
+            &CONTENT[first..=last],
+        )
+    };
+    let fetched = Call::FetchRange(WHOLE);
+    let chunks = ok_maybe_total(CONTENT, 36);
+    let answers: Vec<(&str, Vec<u8>, Call, Verdict)> = vec![
+        ("a length", whole(), fetched, ok_whole()),
+        (
+            "keep-alive said",
+            response(OK, &[length, "Connection: keep-alive"], CONTENT),
+            fetched,
+            ok_whole(),
+        ),
+        (
+            "an option that only looks like close",
+            response(OK, &[length, "Connection: x-close, closed"], CONTENT),
+            fetched,
+            ok_whole(),
+        ),
+        (
+            "one length said twice",
+            response(OK, &["Content-Length: 36, 36"], CONTENT),
+            fetched,
+            ok_whole(),
+        ),
+        (
+            "chunks",
+            response(OK, &[coding], &chunked(CONTENT, 5)),
+            fetched,
+            chunks.clone(),
+        ),
+        (
+            "chunks and a trailer",
+            response(OK, &[coding], &trailed),
+            fetched,
+            chunks,
+        ),
+        // The option belongs to the interim response, and that is no final one.
+        ("an interim response first", interim, fetched, ok_whole()),
+        (
+            "nothing",
+            response(OK, &["Content-Length: 0"], b""),
+            fetched,
+            ok(b"", Some(0)),
+        ),
+        (
+            "a part",
+            part(5, 9),
+            Call::FetchToWriter(range(5, 5)),
+            ok(b"56789", COMPLETE),
+        ),
+        (
+            "a length asked for",
+            part(0, 0),
+            Call::ContentLength,
+            known(36),
+        ),
+    ];
+    let rows = answers.into_iter().map(|(name, answer, what, verdict)| {
+        let row = Sequence::new(name, Script::answer(answer));
+        let row = (0..4).fold(row, |row, _| row.then(what, verdict.clone()));
+        row.inspect(
+            |server| match (server.connections(), server.requests().len()) {
+                (1, 4) => Ok(()),
+                other => Err(format!("connections and requests: {other:?}, not 1 and 4")),
+            },
+        )
+    });
+    run_sequences(rows.collect());
+}
+
 /// The answer is an error, or is not read to its end, and what is left of it is a response in its
 /// own right: whoever uses the connection again without having read all of it takes that for the
 /// next answer.

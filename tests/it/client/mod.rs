@@ -17,6 +17,7 @@ mod length;
 mod memory;
 mod published;
 mod request;
+mod resume;
 mod status;
 mod table;
 mod timeouts;

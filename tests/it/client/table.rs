@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use std::{io, thread};
 
-use cranpose_services::peer::{PeerError, content_length, fetch_range, fetch_to_writer};
+use cranpose_services::peer::{
+    PeerClient, PeerError, RetryPolicy, content_length, fetch_range, fetch_to_writer,
+};
 use peer_tests::script::{Request, Script, ScriptServer};
 
 /// What the source holds: every byte differs from every other, so a shift cannot go unseen.
@@ -122,6 +124,11 @@ pub(super) fn any_error() -> Verdict {
     verdict(Want::AnyError, 0)
 }
 
+/// Any error; at most this many right bytes were handed over before it.
+pub(super) fn any_error_writing(written_max: usize) -> Verdict {
+    verdict(Want::AnyError, written_max)
+}
+
 pub(super) fn known(length: u64) -> Verdict {
     verdict(Want::Length(Some(length)), 0)
 }
@@ -183,22 +190,41 @@ impl Write for Sink {
     }
 }
 
-/// Makes the call on a thread of its own: a client that hangs or panics fails its row alone.
+/// Makes the call with the free function, on a thread of its own: a client that hangs or panics
+/// fails its row alone.
 pub(super) fn call(base: &str, token: &str, handle: &str, call: Call) -> Seen {
     let (base, token, handle) = (base.to_owned(), token.to_owned(), handle.to_owned());
+    watched(move |writer| match call {
+        Call::FetchRange(Ask { start, len }) => fetch_range(&base, &token, &handle, start, len)
+            .map(|fetched| Outcome::Bytes(fetched.bytes, fetched.total_len)),
+        Call::FetchToWriter(Ask { start, len }) => {
+            fetch_to_writer(&base, &token, &handle, start, len, writer)
+                .map(|total| Outcome::Bytes(writer.bytes(), total))
+        }
+        Call::ContentLength => content_length(&base, &token, &handle).map(Outcome::Length),
+    })
+}
+
+/// Makes the call with this client, whose pool no other test draws on.
+fn call_with(client: &PeerClient, call: Call) -> Seen {
+    let client = client.clone();
+    watched(move |writer| match call {
+        Call::FetchRange(Ask { start, len }) => client
+            .fetch_range(HANDLE, start, len)
+            .map(|fetched| Outcome::Bytes(fetched.bytes, fetched.total_len)),
+        Call::FetchToWriter(Ask { start, len }) => client
+            .fetch_to_writer(HANDLE, start, len, writer)
+            .map(|total| Outcome::Bytes(writer.bytes(), total)),
+        Call::ContentLength => client.content_length(HANDLE).map(Outcome::Length),
+    })
+}
+
+fn watched(call: impl FnOnce(&mut Sink) -> Result<Outcome, PeerError> + Send + 'static) -> Seen {
     let sink = Sink::default();
     let mut writer = sink.clone();
     let (done, result) = mpsc::channel();
     thread::spawn(move || {
-        let outcome = match call {
-            Call::FetchRange(Ask { start, len }) => fetch_range(&base, &token, &handle, start, len)
-                .map(|fetched| Outcome::Bytes(fetched.bytes, fetched.total_len)),
-            Call::FetchToWriter(Ask { start, len }) => {
-                fetch_to_writer(&base, &token, &handle, start, len, &mut writer)
-                    .map(|total| Outcome::Bytes(writer.bytes(), total))
-            }
-            Call::ContentLength => content_length(&base, &token, &handle).map(Outcome::Length),
-        };
+        let outcome = call(&mut writer);
         // Nobody listens any more when the row has given up.
         drop(done.send(outcome.unwrap_or_else(Outcome::Failed)));
     });
@@ -406,7 +432,8 @@ pub(super) fn well_formed(request: &Request, host: &str, target: &str) -> Result
     Ok(())
 }
 
-/// Several calls, one after the other, of one server.
+/// Several calls of one server, one after the other, by a client with a pool of its own: what one
+/// call leaves behind is there for the next.
 pub(super) struct Sequence {
     name: String,
     script: Script,
@@ -458,12 +485,14 @@ impl Sequence {
             self.name
         );
         let server = ScriptServer::start(self.script.clone());
+        let client = PeerClient::builder(server.base(), TOKEN).retry(quick_retry());
+        let client = client.build().unwrap();
         let mut found = Vec::new();
         for (index, (what, verdict)) in self.calls.iter().enumerate() {
             if index > 0 {
                 found.extend(self.between.iter().map(|between| between(&server)));
             }
-            let seen = call(&server.base(), TOKEN, HANDLE, *what);
+            let seen = call_with(&client, *what);
             let judged = judge(verdict, *what, &seen);
             found.push(judged.map_err(|failure| format!("call {index} ({what:?}): {failure}")));
         }
@@ -476,6 +505,14 @@ impl Sequence {
             .map(|failure| format!("{}: {failure}", self.name))
             .collect()
     }
+}
+
+/// As the free functions retry, with pauses that suit a table.
+fn quick_retry() -> RetryPolicy {
+    let mut retry = RetryPolicy::MEND;
+    retry.pause = Duration::from_millis(2);
+    retry.pause_max = Duration::from_millis(10);
+    retry
 }
 
 /// Runs every row and reports every failure at once.
