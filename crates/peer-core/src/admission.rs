@@ -5,7 +5,7 @@
 //! is out of this budget within milliseconds, while whoever fills it is there to stay. Whoever
 //! holds most pays first, so that one host cannot push out all others.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// How many connections a server keeps at the same time. Each one is a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

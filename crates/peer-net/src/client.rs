@@ -310,6 +310,12 @@ impl PeerClient {
         version: Option<Version>,
         sink: &mut dyn Sink,
     ) -> Result<Fetched, PeerError> {
+        if cfg!(all(target_family = "wasm", target_os = "unknown")) {
+            // std has no clock there either, and reading it would end the app before a socket
+            // could refuse.
+            let unsupported = io::ErrorKind::Unsupported.into();
+            return Err(PeerError::network(Phase::Connect, unsupported));
+        }
         if let Some(progress) = &self.progress {
             progress.begin(0);
         }

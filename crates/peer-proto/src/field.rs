@@ -267,7 +267,8 @@ mod tests {
 
     #[test]
     fn lookup() {
-        let text = "host: a\r\nX: 1\r\nConnection: close , ,keep-alive\r\nconnection:TE\r\nRange:\r\n\r\nrest";
+        let text = "host: a\r\nX: 1\r\nConnection: close , ,keep-alive\r\n\
+                    connection:TE\r\nRange:\r\n\r\nrest";
         let (lines, used) = parse(text).unwrap().unwrap();
         assert_eq!(&text[used..], "rest");
         let fields = lines.of(text.as_bytes());

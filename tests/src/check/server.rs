@@ -586,9 +586,18 @@ pub fn server_facts(input: &[u8]) {
                 Output::Receive => {
                     let bytes = match choices.byte() % 4 {
                         0 => choices.bytes(200),
-                        1 => &b"GET /track/a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer secret\r\nRange: bytes=1-4\r\n\r\n"[..],
-                        2 => &b"GET /track/a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer secret\r\nContent-Length: 9\r\n\r\n"[..],
-                        _ => &b"GET /track/a HTTP/1.0\r\nAuthorization: Bearer wrong\r\nConnection: keep-alive\r\n\r\n"[..],
+                        1 => {
+                            &b"GET /track/a HTTP/1.1\r\nHost: h\r\n\
+                               Authorization: Bearer secret\r\nRange: bytes=1-4\r\n\r\n"[..]
+                        }
+                        2 => {
+                            &b"GET /track/a HTTP/1.1\r\nHost: h\r\n\
+                               Authorization: Bearer secret\r\nContent-Length: 9\r\n\r\n"[..]
+                        }
+                        _ => {
+                            &b"GET /track/a HTTP/1.0\r\n\
+                               Authorization: Bearer wrong\r\nConnection: keep-alive\r\n\r\n"[..]
+                        }
                     };
                     let buffer = connection.receive_buffer();
                     assert!(!buffer.is_empty());

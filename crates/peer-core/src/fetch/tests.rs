@@ -1,3 +1,5 @@
+//! Answers, byte by byte, and the verdict on each.
+
 use super::*;
 use FetchError as E;
 use peer_proto::limits::HEAD_BYTES_MAX;

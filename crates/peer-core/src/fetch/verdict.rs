@@ -146,7 +146,11 @@ impl Version {
             return false;
         }
         // What one of the two does not tell cannot differ.
-        let differ = |earlier: Option<u64>, now: Option<u64>| matches!((earlier, now), (Some(earlier), Some(now)) if earlier != now);
+        let differ = |earlier: Option<u64>, now: Option<u64>| {
+            earlier
+                .zip(now)
+                .is_some_and(|(earlier, now)| earlier != now)
+        };
         let seconds = |date: Option<HttpDate>| date.map(HttpDate::seconds);
         !differ(self.complete_length, answer.complete_length)
             && !differ(seconds(self.last_modified), seconds(answer.last_modified))
