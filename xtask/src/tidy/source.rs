@@ -118,19 +118,22 @@ pub(super) fn long_lines(tree: &Tree) -> Vec<Complaint> {
 
 pub(super) fn undocumented_modules(tree: &Tree) -> Vec<Complaint> {
     tree.rust()
-        .filter(|(_, text)| {
-            let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-            // Inner attributes and plain comments may come first; code may not.
-            let first = lines.find(|line| {
-                !line.starts_with("#!") && (!line.starts_with("//") || line.starts_with("//!"))
-            });
-            !first.is_some_and(|line| {
-                line.strip_prefix("//!")
-                    .is_some_and(|words| !words.trim().is_empty())
-            })
-        })
+        // A fuzz target is one call of the law that its file is named after.
+        .filter(|(path, _)| !path.starts_with("tests/fuzz/"))
+        .filter(|(_, text)| !text.lines().map(str::trim).find_map(tells).unwrap_or(false))
         .map(|(path, _)| format!("{path}:1: no `//!` says what this module is for"))
         .collect()
+}
+
+/// Whether this line of a module's start tells what it is for; None for a line that may come
+/// before the one that does.
+fn tells(line: &str) -> Option<bool> {
+    match line.strip_prefix("//!") {
+        Some(words) => Some(!words.trim().is_empty()),
+        None if line.starts_with("#![doc =") => Some(true),
+        None if line.is_empty() || line.starts_with("#!") || line.starts_with("//") => None,
+        None => Some(false),
+    }
 }
 
 pub(super) fn ignored_tests(tree: &Tree) -> Vec<Complaint> {
@@ -508,6 +511,8 @@ mod tests {
             complaints_about(undocumented_modules, path, "#![x]\n\n//! Decides.\n"),
             0
         );
+        let included = "#![doc = include_str!(\"../README.md\")]\n";
+        assert_eq!(complaints_about(undocumented_modules, path, included), 0);
         assert_eq!(
             complaints_about(undocumented_modules, path, "fn f() {}\n//! Late.\n"),
             1
