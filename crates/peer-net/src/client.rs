@@ -1,7 +1,7 @@
 //! Fetches from a peer.
 
 use std::{
-    io::Write,
+    io::{self, Write},
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use crate::{
     client_connect::{Connect, TcpConnect},
     client_exchange::{BytesSink, Hooks, NoSink, Sink, WriterSink},
     client_transfer::{Fetched, RunningTransfer},
-    error::PeerError,
+    error::{PeerError, Phase},
     pool::Pool,
     progress::{Progress, ProgressState},
 };
