@@ -193,9 +193,9 @@ pub enum CloseReason {
     Refused(Status),
     /// A deadline passed.
     TimedOut(Deadline),
-    /// The source failed or ended early when the head was out. The connection must be cut so that
-    /// the peer sees the loss: without lingering, and with a reset where content ends by the
-    /// connection's end.
+    /// The source failed or ended early when the head was out. The connection must be cut at once,
+    /// so that the peer sees the loss; where content ends by the connection's end, only a reset
+    /// would show it, and a driver that can reset should.
     SourceFailed,
 }
 
@@ -904,6 +904,17 @@ impl ServerConnection {
                 content_type.len() <= CONTENT_TYPE_BYTES_MAX && is_field_value(content_type)
             });
         let content_type = content_type.unwrap_or(UNKNOWN_TYPE.as_bytes());
+        let boundary = self.boundary;
+        let (plan, parts_length) = match plan {
+            Plan::Parts(parts, complete_length) => {
+                match boundary.content_length(parts.spans(), content_type, complete_length) {
+                    Some(length) => (Plan::Parts(parts, complete_length), length),
+                    // Nearly 2^64 bytes, and what stands between them: no length can say it.
+                    None => (Plan::Whole(complete_length), 0),
+                }
+            }
+            plan => (plan, 0),
+        };
         let Validators {
             entity_tag,
             last_modified,
@@ -931,7 +942,6 @@ impl ServerConnection {
         if plan == Plan::Stream(Framing::UntilClose) {
             self.closing.get_or_insert(CloseReason::Finished);
         }
-        let boundary = self.boundary;
         let mut head = self.begin_answer(now, status);
         head.field("Cache-Control", "private, no-transform");
         if let Some(tag) = entity_tag {
@@ -976,20 +986,13 @@ impl ServerConnection {
                 Some(Body::Spans(Content::One(span)))
             }
             Plan::Parts(parts, complete_length) => {
-                let spans = parts.spans();
-                match boundary.content_length(spans, content_type, complete_length) {
-                    Some(length) => {
-                        head.boundary(&boundary).content_length(length);
-                        let content_type = content_type.into();
-                        Some(Body::Spans(Content::Many {
-                            parts,
-                            complete_length,
-                            content_type,
-                        }))
-                    }
-                    // Parts of nearly 2^64 bytes, whose sum no length can say.
-                    None => return self.answer_error(now, Status::RangeNotSatisfiable, |_| {}),
-                }
+                head.boundary(&boundary).content_length(parts_length);
+                let content_type = content_type.into();
+                Some(Body::Spans(Content::Many {
+                    parts,
+                    complete_length,
+                    content_type,
+                }))
             }
             Plan::Stream(framing) => {
                 head.field("Content-Type", content_type);
