@@ -1,5 +1,4 @@
 #![doc = include_str!("../README.md")]
-//!
 //! # Where to look
 //!
 //! Everything is in [`peer`].

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::harness::{Scratch, Share, assert_same, noise, peer, program, run, succeed};
+use super::media::{FLAC, M4A, MP3, OGG, WAV};
 
 /// A share of one folder with names that need care.
 struct Setting {
@@ -267,6 +268,41 @@ fn a_failure_leaves_an_older_file_as_it_was() {
     }
     succeed(&mut setting.peer("get", &["-o", "older", "plain.mp3"]));
     assert_same(&fs::read(&older).unwrap(), &setting.original("plain.mp3"));
+}
+
+#[test]
+fn plays_what_it_shares() {
+    for (medium, format) in [
+        (&MP3, "mp3 in mp3"),
+        (&FLAC, "flac in flac"),
+        (&OGG, "vorbis in ogg"),
+        (&WAV, "pcm_s16le in wave"),
+        (&M4A, "aac in isomp4"),
+    ] {
+        let Some(file) = medium.file() else { return };
+        let Some(share) = Share::of([&file]) else {
+            return;
+        };
+        let play = ["play", &share.address, &share.token, medium.name];
+        let ran = succeed(&mut peer(play).unwrap());
+        let said: Vec<_> = ran.text().lines().collect();
+        assert_eq!(said[0], format!("format    {format}, 44100 Hz, 2 channels"));
+        assert!(said[1].starts_with("duration  60.0"), "{}", ran.text());
+        assert!(said.iter().filter(|line| line.starts_with("seek ")).count() == 4);
+        assert!(
+            said.last().unwrap().starts_with("played    60.0"),
+            "{}",
+            ran.text()
+        );
+
+        // The samples themselves, whole, in the form that `aplay -f cd` takes.
+        let ran = succeed(peer(play).unwrap().args(["-o", "-"]));
+        let frames = ran.stdout.len() / 4;
+        assert!(
+            (59 * 44_100..61 * 44_100).contains(&frames),
+            "{frames} frames"
+        );
+    }
 }
 
 #[test]

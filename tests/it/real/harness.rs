@@ -164,6 +164,12 @@ impl Share {
         format!("Authorization: Bearer {}", self.token)
     }
 
+    /// Ends it at once, as a crash or a battery would.
+    pub(super) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Ends standard input and gives the exit status.
     pub(super) fn stop(mut self) -> ExitStatus {
         drop(self.child.stdin.take());
@@ -211,16 +217,21 @@ pub(super) fn run(command: &mut Command) -> Ran {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let name = command.get_program().to_string_lossy().into_owned();
-    let mut child = command.spawn().unwrap();
-    let stdout = drain(child.stdout.take().unwrap());
-    let stderr = drain(child.stderr.take().unwrap());
-    let status = wait(&mut child, &name);
-    let stderr = String::from_utf8_lossy(&stderr.join().unwrap()).into_owned();
+    finish(command.spawn().unwrap())
+}
+
+/// Waits for the end of a program, and takes what it writes where that comes to us.
+pub(super) fn finish(mut child: Child) -> Ran {
+    let stdout = child.stdout.take().map(drain);
+    let stderr = child.stderr.take().map(drain);
+    let status = wait(&mut child, "the program");
+    let all = |pipe: Option<thread::JoinHandle<Vec<u8>>>| {
+        pipe.map(|pipe| pipe.join().unwrap()).unwrap_or_default()
+    };
     Ran {
         status,
-        stdout: stdout.join().unwrap(),
-        stderr,
+        stdout: all(stdout),
+        stderr: String::from_utf8_lossy(&all(stderr)).into_owned(),
     }
 }
 

@@ -45,6 +45,12 @@ pub(super) const WAV: Medium = Medium {
     codec: &["-c:a", "pcm_s16le"],
     video: false,
 };
+/// Like `MP4`, sound alone.
+pub(super) const M4A: Medium = Medium {
+    name: "tone.m4a",
+    codec: &["-c:a", "aac", "-b:a", "160k"],
+    video: false,
+};
 /// Written without `faststart`, so the moov atom comes last.
 pub(super) const MP4: Medium = Medium {
     name: "film.mp4",

@@ -6,9 +6,12 @@
 
 mod aria2;
 mod curl;
+mod decode;
 mod example;
 mod ffmpeg;
+mod gate;
 mod harness;
 mod media;
+mod mend;
 mod mpv;
 mod wget;

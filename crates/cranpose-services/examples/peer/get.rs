@@ -4,92 +4,103 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use cranpose_services::peer::{content_length, fetch_to_writer};
+use cranpose_services::peer::PeerClient;
 
 use crate::Outcome;
 use crate::arguments::{Argument, Arguments, Usage, text, texts, unknown};
-use crate::progress::Progress;
+use crate::progress;
 
-/// The bytes asked for: from `start`, `len` of them or all to the end.
-struct Wanted {
+/// A range: from `start`, `len` bytes or all to the end.
+struct Range {
     start: u64,
     len: Option<u64>,
 }
 
 pub(crate) fn run(mut arguments: Arguments) -> Outcome {
     let mut words = Vec::new();
-    let mut wanted = Wanted {
-        start: 0,
-        len: None,
-    };
+    let mut range = None;
     let mut output = None;
     while let Some(argument) = arguments.next() {
         match argument {
             Argument::Positional(word) => words.push(word),
             Argument::Option(option) => match option.as_str() {
-                "--range" => wanted = parse_range(&text(arguments.value(&option)?)?)?,
+                "--range" => range = Some(parse_range(&text(arguments.value(&option)?)?)?),
                 "-o" => output = Some(PathBuf::from(arguments.value(&option)?)),
                 _ => return Err(unknown(&option)),
             },
         }
     }
     let [base, token, handle] = texts(words, ["BASE", "TOKEN", "HANDLE"])?;
+    let about = |error| format!("cannot get {handle:?}: {error}");
+    let client = PeerClient::builder(base, token).build().map_err(about)?;
+    let client = client.with_progress(&progress::bar());
 
-    if output.as_deref() == Some(Path::new("-")) {
-        let mut out = io::stdout().lock();
-        fetch(&base, &token, &handle, &wanted, &mut out)?;
-        return Ok(out.flush()?);
-    }
-    let target = match output {
-        Some(file) => file,
-        None => own_name(&handle)?,
+    let whole = Range {
+        start: 0,
+        len: None,
     };
-    // Beside the target, so that what bears its name is always whole.
-    let mut part = target.clone().into_os_string();
-    part.push(".part");
-    let part = PathBuf::from(part);
-    let about = |error| format!("{}: {error}", part.display());
-    let mut file = File::create(&part).map_err(about)?;
-    let fetched = fetch(&base, &token, &handle, &wanted, &mut file);
-    let placed = fetched
-        .and_then(|()| Ok(file.sync_all().map_err(about)?))
-        .and_then(|()| {
-            fs::rename(&part, &target)
-                .map_err(|error| format!("{}: {error}", target.display()).into())
-        });
+    match (range, output) {
+        (range, Some(file)) if file.as_os_str() == "-" => {
+            let Range { start, len } = range.unwrap_or(whole);
+            let mut out = io::stdout().lock();
+            client
+                .fetch_to_writer(&handle, start, len, &mut out)
+                .map_err(about)?;
+            Ok(out.flush()?)
+        }
+        (None, file) => {
+            let file = file.map_or_else(|| own_name(&handle), Ok)?;
+            let downloaded = client.download(&handle, file).map_err(about)?;
+            let earlier = downloaded.resumed_from;
+            if earlier > 0 {
+                // Standard error may be closed; the file is there all the same.
+                let _ = writeln!(
+                    io::stderr(),
+                    "peer: the first {earlier} bytes were there already"
+                );
+            }
+            Ok(())
+        }
+        (Some(Range { start, len }), file) => {
+            let file = file.map_or_else(|| own_name(&handle), Ok)?;
+            replace(&file, |out| {
+                Ok(client
+                    .fetch_to_writer(&handle, start, len, out)
+                    .map_err(about)?)
+            })
+        }
+    }
+}
+
+/// Writes a file beside the one meant, and puts it in its place when all went well.
+fn replace(file: &Path, write: impl FnOnce(&mut File) -> Outcome<Option<u64>>) -> Outcome {
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(".range");
+    let beside = PathBuf::from(beside);
+    let about = |error| format!("{}: {error}", beside.display());
+    let mut out = File::create(&beside).map_err(about)?;
+    let written = write(&mut out);
+    let placed = written.and_then(|_| Ok(fs::rename(&beside, file).map_err(about)?));
     if placed.is_err() {
         // The failure to report is the first one.
-        let _ = fs::remove_file(&part);
+        let _ = fs::remove_file(&beside);
     }
     placed
 }
 
-fn fetch(base: &str, token: &str, handle: &str, wanted: &Wanted, out: &mut dyn Write) -> Outcome {
-    let about = |error| format!("cannot get {handle:?}: {error}");
-    // Asked first only to know how far there is to go.
-    let total = content_length(base, token, handle).map_err(about)?;
-    let expected = total.map(|total| {
-        let left = total.saturating_sub(wanted.start);
-        wanted.len.map_or(left, |len| len.min(left))
-    });
-    let mut out = Progress::new(out, expected);
-    fetch_to_writer(base, token, handle, wanted.start, wanted.len, &mut out).map_err(about)?;
-    Ok(())
-}
-
 /// `FIRST-LAST` or `FIRST-`.
-fn parse_range(range: &str) -> Outcome<Wanted> {
+fn parse_range(range: &str) -> Outcome<Range> {
     let parsed = range.split_once('-').and_then(|(first, last)| {
         let start: u64 = first.parse().ok()?;
         if last.is_empty() {
-            return Some(Wanted { start, len: None });
+            return Some(Range { start, len: None });
         }
         let len = last
             .parse::<u64>()
             .ok()?
             .checked_sub(start)?
             .checked_add(1)?;
-        Some(Wanted {
+        Some(Range {
             start,
             len: Some(len),
         })

@@ -8,6 +8,7 @@ mod catalogue;
 mod demo;
 mod get;
 mod list;
+mod play;
 mod progress;
 mod share;
 
@@ -35,6 +36,9 @@ Shares media on the local network and fetches it.
       --range FIRST-[LAST]                only these bytes, counted from 0, LAST included
       -o FILE                             where to put it, - for standard output
                                           (default: the last part of HANDLE, if not there yet)
+  peer play [OPTIONS] BASE TOKEN HANDLE decode one track through a reader, seeking about first
+      -o FILE                             where to put its samples (16 bits, little-endian), - for
+                                          standard output (default: nowhere)
 
 BASE is host:port as `share` prints it, HANDLE is as `list` prints it. `share` leaves out hidden
 files and symbolic links, and offers the list itself, as JSON, under the handle `library`.
@@ -66,6 +70,7 @@ fn run(arguments: Vec<OsString>) -> Outcome {
         Some("share") => share::run(arguments),
         Some("list") => list::run(arguments),
         Some("get") => get::run(arguments),
+        Some("play") => play::run(arguments),
         _ => Err(Usage(format!("no command {command:?}; try --help")).into()),
     }
 }
