@@ -686,7 +686,27 @@ fn versions() {
         bad(&out, E::Changed);
     }
     let whole = "Content-Length: 10|ETag: \"v\"";
-    bad(&answered(asked(None), 200, whole, "0123456789"), E::Changed);
+    // A peer that serves no ranges of it sends the whole of the same version again.
+    let out = answered(asked(None), 200, whole, "0123456789");
+    good(&out, b"456789", Some(10));
+    // And nothing may be what was left of it; less than there was before is another one.
+    for (framing, message) in [
+        ("Content-Length: 4", "0123"),
+        ("Transfer-Encoding: chunked", "4\r\n0123\r\n0\r\n\r\n"),
+    ] {
+        let head = format!("{framing}|ETag: \"v\"");
+        let out = answered(asked(None), 200, &head, message);
+        good(&out, b"", framing.ends_with('4').then_some(4));
+    }
+    for (framing, message) in [
+        ("Content-Length: 3", "012"),
+        ("Transfer-Encoding: chunked", "3\r\n012\r\n0\r\n\r\n"),
+    ] {
+        let head = format!("{framing}|ETag: \"v\"");
+        bad(&answered(asked(None), 200, &head, message), E::Changed);
+    }
+    let other = "Content-Length: 10|ETag: \"w\"";
+    bad(&answered(asked(None), 200, other, "0123456789"), E::Changed);
     // Shorter now than where it is continued.
     bad(
         &answered(asked(None), 200, "Content-Length: 1", "0"),

@@ -132,17 +132,16 @@ impl Version {
     fn is_ended_by(&self, answer: &Answer) -> bool {
         let entity_tag = answer.entity_tag.or(self.entity_tag);
         self.is_continued_by(&Answer {
-            status: 206,
             entity_tag,
             ..*answer
         })
     }
 
-    /// Whether an answer may continue this version.
+    /// Whether an answer may continue this version. A whole may, too, when it is of this version:
+    /// that is what a peer sends that serves no ranges of a source, for one whose length it does
+    /// not know.
     fn is_continued_by(&self, answer: &Answer) -> bool {
-        if self.entity_tag.is_some()
-            && (answer.status != 206 || answer.entity_tag != self.entity_tag)
-        {
+        if self.entity_tag.is_some() && answer.entity_tag != self.entity_tag {
             return false;
         }
         // What one of the two does not tell cannot differ.
@@ -318,7 +317,9 @@ impl Asked {
             // The head has said it all: nothing is read.
             Want::Length => (0, Some(0)),
         };
-        if start > 0 && complete_length.is_some_and(|length| length <= start) {
+        // At the very end of what is continued, nothing is what was left to fetch.
+        let first = start.saturating_add(u64::from(self.version.is_none()));
+        if start > 0 && complete_length.is_some_and(|length| length < first) {
             return Err(match self.version {
                 // There was something here before.
                 Some(_) => FetchError::Changed,
@@ -335,7 +336,8 @@ impl Asked {
             expected,
             ..base
         };
-        let content = Content::new(framing, start, expected.or(len), complete_length);
+        let mut content = Content::new(framing, start, expected.or(len), complete_length);
+        content.continues = self.version.is_some();
         Ok((answer, content))
     }
 
@@ -422,6 +424,8 @@ pub(super) struct Content {
     pub(super) skip: u64,
     /// What `skip` was at first.
     start: u64,
+    /// Something of the same version came before: it may end right where this begins.
+    continues: bool,
     /// Bytes to hand over; `None`: all to the end.
     take: Option<u64>,
     /// Bytes to come, skipped ones included, if the head told.
@@ -455,6 +459,7 @@ impl Content {
             coding,
             skip,
             start: skip,
+            continues: false,
             take,
             remaining: declared,
             declared,
@@ -502,7 +507,8 @@ impl Content {
             Coding::Chunked(decoder) if decoder.is_done() => {
                 return match self.remaining {
                     Some(1..) => Err(self.truncated(received)),
-                    None if self.start > 0 && received == 0 => {
+                    None if self.continues && self.skip > 0 => Err(FetchError::Changed),
+                    None if !self.continues && self.start > 0 && received == 0 => {
                         Err(FetchError::RangeNotSatisfiable {
                             complete_length: None,
                         })
