@@ -137,7 +137,9 @@ pub struct Transfer<E> {
     whole: Option<Instant>,
     jitter: u64,
     without_range: bool,
-    /// What has to be continued: given by the caller, or by the first answer.
+    /// What the caller has to have continued.
+    given: Option<Version>,
+    /// What has to be continued: given by the caller, or by the answer whose content came first.
     version: Option<Version>,
     complete_length: Option<u64>,
     received: u64,
@@ -168,6 +170,7 @@ impl<E> Transfer<E> {
             whole,
             jitter: seed,
             without_range: false,
+            given: version,
             version,
             complete_length: version.and_then(|version| version.complete_length),
             received: 0,
@@ -185,7 +188,11 @@ impl<E> Transfer<E> {
             State::Attempt => TransferOutput::Attempt(Attempt {
                 want: self.rest(),
                 without_range: self.without_range && self.received == 0,
-                version: self.version,
+                version: if self.received == 0 {
+                    self.given
+                } else {
+                    self.version
+                },
                 answer_by: self.cause.as_ref().and_then(|_| self.give_up_at()),
             }),
             State::Wait { until } => TransferOutput::Wait { until },
@@ -275,6 +282,11 @@ impl<E> Transfer<E> {
     }
 
     fn learn(&mut self, answer: &Answer) {
+        if self.received == 0 {
+            // Of an earlier answer nothing was handed over: it binds nobody.
+            self.version = self.given;
+            self.complete_length = self.given.and_then(|version| version.complete_length);
+        }
         let told = answer.version();
         self.complete_length = told.complete_length.or(self.complete_length);
         let version = self.version.get_or_insert(told);
@@ -575,6 +587,29 @@ mod tests {
         let mut scene = Scene::new(bytes(0, None), RetryPolicy::MEND);
         scene.end(None, 0, Err(Setback::Network("refused")));
         assert_eq!(scene.failed(), Setback::Network("refused"));
+    }
+
+    #[test]
+    fn an_answer_without_content_binds_nobody() {
+        let mut scene = Scene::new(bytes(5, None), policy());
+        let cut = || Err(Setback::Fetch(CUT));
+        scene.end(Some(answer(Some("v"), Some(10))), 0, cut());
+        scene.wait();
+        assert_eq!(scene.attempt().version, None);
+        scene.end(Some(answer(Some("w"), Some(20))), 3, cut());
+        scene.wait();
+        let version = scene.attempt().version.unwrap();
+        assert_eq!(version, answer(Some("w"), Some(20)).version());
+        // What the caller continues binds from the start.
+        let given = Some(answer(Some("v"), None).version());
+        let now = Instant::now();
+        let mut scene = Scene {
+            transfer: Transfer::new(bytes(5, None), given, policy(), None, 7, now),
+            now,
+        };
+        scene.end(None, 0, Err(Setback::Network("refused")));
+        scene.wait();
+        assert_eq!(scene.attempt().version, given);
     }
 
     #[test]
