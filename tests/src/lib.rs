@@ -3,3 +3,4 @@
 pub mod check;
 pub mod raw;
 pub mod script;
+pub mod sim;

@@ -22,7 +22,7 @@ pub const HANDLE: &str = "a";
 /// The clocks of every law: nothing depends on when it runs but the readings' differences.
 pub(super) static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-pub(super) fn at(elapsed: Duration) -> Now {
+pub(crate) fn at(elapsed: Duration) -> Now {
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000) + elapsed;
     Now::new(*EPOCH + elapsed, wall)
 }
