@@ -10,7 +10,7 @@ mod fetch_download;
 mod fetch_reader;
 mod fetch_script;
 mod laws;
-mod simulation;
 mod real;
 mod serve;
+mod simulation;
 mod wire;

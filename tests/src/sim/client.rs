@@ -361,8 +361,8 @@ impl Client {
 
     /// Failed: the reason given has to be true.
     fn failed(&mut self, context: &mut Context<'_>, server: &Server, report: &mut Report) {
-        let transfer = self.transfer.clone().expect("an operation");
-        let setback = transfer.into_setback().expect("a reason");
+        let transfer = self.transfer.as_mut().expect("an operation");
+        let setback = transfer.take_setback().expect("a reason");
         let operation = self.operations[self.current];
         let id = self.id;
         context.trace(|| format!("client {id}: failed: {setback:?}: {operation:?}"));

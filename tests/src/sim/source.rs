@@ -149,7 +149,6 @@ impl Source {
                 entity_tag: self.entity_tag(time),
                 last_modified: HttpDate::new(SystemTime::UNIX_EPOCH + modified),
             },
-            ..SourceInfo::default()
         }
     }
 
