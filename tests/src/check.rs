@@ -18,6 +18,15 @@ pub use wire::{
     tokens,
 };
 
+/// Whatever a fuzzer's input makes happen in the simulator's world: its law.
+///
+/// # Panics
+/// Where the law does not hold.
+pub fn simulation(input: &[u8]) {
+    let report = crate::sim::run_bytes(input);
+    assert!(report.delivered + report.failed > 0, "nobody did anything");
+}
+
 /// A law, as a fuzz target or a corpus replay runs it.
 pub type Law = fn(&[u8]);
 
@@ -40,6 +49,7 @@ pub const LAWS: &[(&str, Law)] = &[
     ("response_round_trips", response_round_trips),
     ("server", server),
     ("server_facts", server_facts),
+    ("simulation", simulation),
     ("target", target),
     ("tokens", tokens),
 ];

@@ -4,11 +4,16 @@
 
 use std::process::ExitCode;
 
+mod canaries;
 mod ci;
+mod coverage;
+mod fuzz;
 mod host;
+mod mutants;
 mod release;
 mod run;
 mod setup;
+mod sim;
 mod targets;
 mod tidy;
 mod toolchain;
@@ -56,6 +61,36 @@ const SUBCOMMANDS: &[Subcommand] = &[
         arguments: "--dry-run",
         about: "build and test each crate from its package alone",
         run: release::run,
+    },
+    Subcommand {
+        name: "fuzz",
+        arguments: "[target] [seconds]",
+        about: "fuzz the parsers and machines from their committed corpora",
+        run: fuzz::run,
+    },
+    Subcommand {
+        name: "sim",
+        arguments: "[--seeds N] [--first N] | --seed N",
+        about: "both sides on a virtual clock, over links that misbehave",
+        run: sim::run,
+    },
+    Subcommand {
+        name: "canaries",
+        arguments: "[name…]",
+        about: "plant each known bug in a copy, and want a test that fails",
+        run: canaries::run,
+    },
+    Subcommand {
+        name: "mutants",
+        arguments: "[crate…]",
+        about: "change each line of proto and core, and want a test that fails",
+        run: mutants::run,
+    },
+    Subcommand {
+        name: "coverage",
+        arguments: "",
+        about: "lines of proto, core and net that no test reaches",
+        run: coverage::run,
     },
 ];
 

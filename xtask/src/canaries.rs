@@ -1,0 +1,209 @@
+//! `cargo xtask canaries [name…]`: plants each bug of `tests/canaries` in a copy of the tree, and
+//! wants a test that fails. A suite that lets one live is no proof of anything.
+//!
+//! A canary is a text file: lines of `#` that say what is wrong, `by` lines that name the quickest
+//! checks that should notice, then pairs to replace, each of which has to be there exactly once:
+//!
+//! ```text
+//! # Counts a truncated download as whole.
+//! by core
+//! by sim
+//! in crates/peer-core/src/fetch/verdict.rs
+//! <<<<
+//! the text that is there
+//! ====
+//! the text to plant
+//! >>>>
+//! ```
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::run::{self, Done, Outcome, Steps};
+
+struct Canary {
+    name: String,
+    about: String,
+    by: Vec<String>,
+    edits: Vec<Edit>,
+}
+
+struct Edit {
+    file: String,
+    old: String,
+    new: String,
+}
+
+pub(crate) fn run(arguments: &[String]) -> Outcome {
+    let canaries: Vec<_> = read_all()?
+        .into_iter()
+        .filter(|canary| arguments.is_empty() || arguments.contains(&canary.name))
+        .collect();
+    if canaries.is_empty() {
+        return Err("no such canary".to_owned());
+    }
+    let scratch = run::scratch("canaries");
+    let tree = scratch.join("tree");
+    if tree.exists() {
+        std::fs::remove_dir_all(&tree).map_err(|error| format!("{}: {error}", tree.display()))?;
+    }
+    run::copy_workspace(&tree)?;
+    let mut steps = Steps::new("canaries");
+    // A check that fails anyway notices nothing.
+    let checks: BTreeSet<_> = canaries.iter().flat_map(|canary| &canary.by).collect();
+    let mut sound = true;
+    for check in checks {
+        steps.step(&format!("without a canary: {check}"), || {
+            let caught = caught_by(check, &tree, &scratch)?;
+            sound &= caught.is_none();
+            match caught {
+                None => Ok(Done::Ran("passes".to_owned())),
+                Some(test) => Err(format!("fails by itself: {test}")),
+            }
+        });
+    }
+    if sound {
+        for canary in &canaries {
+            steps.step(&canary.name, || plant(canary, &tree, &scratch));
+        }
+    }
+    steps.finish(false)
+}
+
+fn plant(canary: &Canary, tree: &Path, scratch: &Path) -> Result<Done, String> {
+    let mut saved = Vec::new();
+    let mut planted = Ok(());
+    for edit in &canary.edits {
+        let path = tree.join(&edit.file);
+        let text =
+            std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", edit.file))?;
+        let places = text.matches(&edit.old).count();
+        if places != 1 {
+            planted = Err(format!(
+                "{}: {places} places to plant it:\n{}",
+                edit.file, edit.old
+            ));
+            break;
+        }
+        write(&path, &text.replace(&edit.old, &edit.new))?;
+        saved.push((path, text));
+    }
+    let outcome = planted.and_then(|()| {
+        for check in &canary.by {
+            if let Some(test) = caught_by(check, tree, scratch)? {
+                return Ok(Done::Ran(format!("caught by {test}")));
+            }
+        }
+        Err(format!("nobody noticed: {}", canary.about))
+    });
+    for (path, text) in saved.into_iter().rev() {
+        write(&path, &text)?;
+    }
+    outcome
+}
+
+fn write(path: &Path, text: &str) -> Outcome {
+    std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Runs a check: the test that failed, if one did.
+fn caught_by(check: &str, tree: &Path, scratch: &Path) -> Result<Option<String>, String> {
+    let mut cargo = Command::new(run::cargo().get_program());
+    cargo
+        .current_dir(tree)
+        .env("CARGO_TARGET_DIR", scratch.join("target"))
+        .env("RUST_BACKTRACE", "0");
+    match check.split_once(' ') {
+        None if check == "sim" => {
+            cargo.args(["run", "--quiet", "-p", "peer-tests", "--bin", "sim"]);
+            cargo.args(["--", "--seeds", "3000"]);
+        }
+        None => {
+            cargo.args(["test", "--lib", "-p", &format!("peer-{check}")]);
+        }
+        Some((_, filter)) => {
+            cargo.args(["test", "-p", "peer-tests", "--test", "it", filter]);
+        }
+    }
+    let output = cargo.output().map_err(|error| format!("cargo: {error}"))?;
+    if output.status.success() {
+        return Ok(None);
+    }
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    if text.contains("could not compile") {
+        let error = text.lines().find(|line| line.starts_with("error"));
+        return Err(format!("does not compile: {}", error.unwrap_or_default()));
+    }
+    let test = text.lines().find_map(|line| {
+        let failed = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
+        Some(format!("{check}: {failed}"))
+    });
+    let seed = || {
+        let line = text.lines().find(|line| line.contains("breaks the law"))?;
+        Some(format!("the simulator: {}", line.split(';').next()?))
+    };
+    test.or_else(seed)
+        .map(Some)
+        .ok_or_else(|| format!("failed without a failing test:\n{text}"))
+}
+
+fn read_all() -> Result<Vec<Canary>, String> {
+    let dir = run::root().join("tests/canaries");
+    let entries = std::fs::read_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "patch")
+        })
+        .collect();
+    paths.sort();
+    paths.iter().map(|path| read(path)).collect()
+}
+
+fn read(path: &Path) -> Result<Canary, String> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let wrong = |what: &str| format!("{}: {what}", path.display());
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let mut canary = Canary {
+        name: name.into_owned(),
+        about: String::new(),
+        by: Vec::new(),
+        edits: Vec::new(),
+    };
+    let mut file = String::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(about) = line.strip_prefix("# ") {
+            canary.about = format!("{} {about}", canary.about).trim().to_owned();
+        } else if let Some(check) = line.strip_prefix("by ") {
+            canary.by.push(check.to_owned());
+        } else if let Some(name) = line.strip_prefix("in ") {
+            file = name.to_owned();
+        } else if line == "<<<<" {
+            let mut part = |end: &str| -> Result<String, String> {
+                let mut part = Vec::new();
+                loop {
+                    match lines.next() {
+                        Some(line) if line == end => return Ok(part.join("\n")),
+                        Some(line) => part.push(line),
+                        None => return Err(wrong(&format!("no {end}"))),
+                    }
+                }
+            };
+            let (old, new) = (part("====")?, part(">>>>")?);
+            let file = file.clone();
+            canary.edits.push(Edit { file, old, new });
+        } else if !line.is_empty() {
+            return Err(wrong(&format!("what is `{line}`?")));
+        }
+    }
+    if canary.by.is_empty() || canary.edits.is_empty() || canary.about.is_empty() {
+        return Err(wrong("incomplete"));
+    }
+    Ok(canary)
+}
