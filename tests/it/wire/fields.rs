@@ -329,7 +329,7 @@ fn limits() {
         ends("a head of 16385 bytes", head_of(16_385), answer(431)),
         ends("a head of 17000 bytes", head_of(17_000), answer(431)),
         ends("a head of 64 KiB", head_of(65_536), answer(431)),
-        ends("a head of 4 MiB", head_of(4 << 20), answer(431)),
+        ends("a head of 900 kB", head_of(900_000), answer(431)),
         // No answer waits for the end of a head that need not have one.
         ends("20000 bytes without end", unended(20_000), answer(431)),
         ends("65 lines without end", many_short(66), answer(431)),

@@ -398,6 +398,26 @@ fn of_a_source_beyond_2_to_the_40() {
     }
 }
 
+#[test]
+fn that_no_length_can_say() {
+    // Two ranges that leave one byte of 2^64 - 1 out: with its boundaries, a multipart answer
+    // would be longer than any Content-Length. They are satisfiable, so a 416 would be untrue.
+    let server = start();
+    let range = "bytes=0-9223372036854775807,9223372036854775809-";
+    let mut peer = RawPeer::connect(server.local_addr()).unwrap();
+    peer.send(&get("max", &[&format!("Range: {range}")]))
+        .unwrap();
+    let head = peer.read_head().unwrap().unwrap();
+    match head.status {
+        200 => assert_eq!(head.field("Content-Length"), Some("18446744073709551615")),
+        206 => assert_eq!(
+            head.field("Content-Range"),
+            Some("bytes 0-18446744073709551614/18446744073709551615")
+        ),
+        status => panic!("{status} {:?}", head.fields),
+    }
+}
+
 /// Content that its owner can replace: what a sender of the content could do who has seen an
 /// earlier answer.
 struct Replaceable(Mutex<Vec<u8>>);

@@ -467,6 +467,50 @@ fn whose_length_changes_as_they_are_asked() {
     }
 }
 
+/// A source whose entity-tag changes once its second block is read: it was replaced meanwhile.
+struct Replaced(AtomicUsize);
+
+impl ByteSource for Replaced {
+    fn len(&self) -> Option<u64> {
+        Some(LEN)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let n = buf.len().min(100_000);
+        fill_pattern(offset, &mut buf[..n]);
+        Ok(n)
+    }
+
+    fn entity_tag(&self) -> Option<EntityTag> {
+        let tag = if self.0.load(Ordering::SeqCst) < 2 {
+            "before"
+        } else {
+            "after"
+        };
+        EntityTag::strong(tag).ok()
+    }
+}
+
+#[test]
+fn that_are_replaced_while_they_are_sent() {
+    // RFC 9110 §8.8.1: a strong validator names one version, byte for byte; an answer that bears
+    // it and mixes two must not look whole.
+    let server = serve(vec![(
+        "replaced".to_owned(),
+        Arc::new(Replaced(AtomicUsize::new(0))),
+    )]);
+    let response = exchange(&server, &get("replaced", &[])).response.unwrap();
+    assert_eq!(response.field("ETag"), Some("\"before\""));
+    assert!(response.cut.is_some(), "two versions in one answer");
+    // From then on it is another representation, whole again.
+    let outcome = exchange(&server, &get("replaced", &[]));
+    let response = outcome.response.unwrap();
+    assert_eq!(response.field("ETag"), Some("\"after\""));
+    assert_eq!((response.content.len() as u64, response.cut), (LEN, None));
+    assert!(outcome.went_on);
+}
+
 /// A source that is right but for one method.
 struct PanicsIn(&'static str);
 
