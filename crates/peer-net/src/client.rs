@@ -151,13 +151,20 @@ impl PeerClientBuilder {
     /// Makes the client. Nothing is sent yet.
     ///
     /// # Errors
-    /// [`PeerError::InvalidInput`] for a base or token that cannot be used.
+    /// [`PeerError::InvalidInput`] for a base or token that cannot be used; [`PeerError::Io`] of
+    /// kind [`io::ErrorKind::Unsupported`] on a target without sockets.
     pub fn build(self) -> Result<PeerClient, PeerError> {
         let pool = Arc::new(Pool::new(self.pool));
         self.build_with(pool)
     }
 
     fn build_with(self, pool: Arc<Pool>) -> Result<PeerClient, PeerError> {
+        if cfg!(all(target_family = "wasm", target_os = "unknown")) {
+            // Besides sockets, std lacks a clock there: reading it would end the app before a
+            // connection could be refused.
+            let unsupported = io::ErrorKind::Unsupported.into();
+            return Err(PeerError::network(Phase::Connect, unsupported));
+        }
         let base = Base::parse(&self.base);
         let base = base.map_err(|error| PeerError::InvalidInput(error.to_string()))?;
         let token = Token::new(self.token);
@@ -310,12 +317,6 @@ impl PeerClient {
         version: Option<Version>,
         sink: &mut dyn Sink,
     ) -> Result<Fetched, PeerError> {
-        if cfg!(all(target_family = "wasm", target_os = "unknown")) {
-            // std has no clock there either, and reading it would end the app before a socket
-            // could refuse.
-            let unsupported = io::ErrorKind::Unsupported.into();
-            return Err(PeerError::network(Phase::Connect, unsupported));
-        }
         if let Some(progress) = &self.progress {
             progress.begin(0);
         }
