@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::run::{self, Done, Outcome, Show, Steps};
 use crate::toolchain::Exact;
-use crate::{host, release, targets, tidy};
+use crate::{api, host, release, targets, tidy};
 
 struct Step {
     name: &'static str,
@@ -41,6 +41,11 @@ const STEPS: &[Step] = &[
         name: "docs",
         about: "rustdoc without a warning, private items too",
         run: docs,
+    },
+    Step {
+        name: "api",
+        about: "the facade's public API is the reviewed one",
+        run: api::step,
     },
     Step {
         name: "example",

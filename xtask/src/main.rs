@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 mod canaries;
+mod api;
 mod ci;
 mod coverage;
 mod fuzz;
@@ -49,6 +50,12 @@ const SUBCOMMANDS: &[Subcommand] = &[
         arguments: "list | check | test [--deny-skips] | setup [--run] | selftest, then [target…]",
         about: "check and test the promised targets",
         run: targets::run,
+    },
+    Subcommand {
+        name: "api",
+        arguments: "[--bless]",
+        about: "compare the facade's public API with docs/API.txt",
+        run: api::run,
     },
     Subcommand {
         name: "host",
