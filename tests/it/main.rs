@@ -9,6 +9,7 @@ mod fetch_client;
 mod fetch_download;
 mod fetch_reader;
 mod fetch_script;
+mod hold;
 mod laws;
 mod real;
 mod serve;

@@ -32,6 +32,10 @@ const SMALL_BLOCK_BYTES: usize = 4 * 1024;
 /// Socket timeouts are at least this long: zero is refused by std.
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
+/// How long an answer to a peer that has not shown the token may wait to be sent. Shorter than
+/// [`peer_core::deadline::SUSPENDED`], or its deadline would seem to be noticed by a phone that slept.
+const STRANGER_WRITE_MAX: Duration = Duration::from_secs(1);
+
 /// A transfer that waits for its rate limit looks this often whether it was cut.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
@@ -79,6 +83,7 @@ struct Driver<'a> {
     machine: ServerConnection,
     now: Now,
     read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
     small: Vec<u8>,
     large: Option<Box<[u8]>>,
     holder: Option<Holder>,
@@ -100,6 +105,7 @@ impl<'a> Driver<'a> {
             machine: ServerConnection::new(service.config.deadlines, random(), now),
             now,
             read_timeout: None,
+            write_timeout: None,
             small: Vec::new(),
             large: None,
             holder: None,
@@ -111,9 +117,6 @@ impl<'a> Driver<'a> {
     }
 
     fn run(&mut self) -> io::Result<CloseReason> {
-        let stall = self.service.config.deadlines.stall_timeout;
-        self.stream
-            .set_write_timeout(Some(stall.max(TIMEOUT_MIN)))?;
         loop {
             match self.machine.poll_output() {
                 Output::Receive => self.receive()?,
@@ -132,6 +135,7 @@ impl<'a> Driver<'a> {
                 Output::Send { bytes } => {
                     self.small.clear();
                     self.small.extend_from_slice(bytes);
+                    self.bound_write()?;
                     self.now = read_clocks();
                     if send(&mut self.machine, &mut self.now, self.stream, &self.small)? {
                         self.machine.handle_sent(self.now, 0);
@@ -153,7 +157,13 @@ impl<'a> Driver<'a> {
             self.service.blocks.give_back(block);
         }
         if let Some((_, at)) = self.machine.poll_timeout() {
-            self.bound_read(at.saturating_duration_since(self.now.instant))?;
+            let left = at.saturating_duration_since(self.now.instant);
+            if left.is_zero() {
+                // Not left to the socket's timeout: where bytes keep coming, that never ends.
+                self.machine.handle_timeout(self.now);
+                return Ok(());
+            }
+            self.bound_read(left)?;
         }
         let waits = self.machine.is_authorized();
         if waits {
@@ -187,6 +197,22 @@ impl<'a> Driver<'a> {
             let bound = left.max(TIMEOUT_MIN);
             self.stream.set_read_timeout(Some(bound))?;
             self.read_timeout = Some(bound);
+        }
+        Ok(())
+    }
+
+    /// Bounds the next write. Only a peer with the token may take its time: to a stranger go short
+    /// answers, which fit in the socket's buffer unless it reads none of them.
+    fn bound_write(&mut self) -> io::Result<()> {
+        let stall = self.service.config.deadlines.stall_timeout;
+        let bound = if self.machine.is_authorized() {
+            stall.max(TIMEOUT_MIN)
+        } else {
+            stall.clamp(TIMEOUT_MIN, STRANGER_WRITE_MAX)
+        };
+        if self.write_timeout != Some(bound) {
+            self.stream.set_write_timeout(Some(bound))?;
+            self.write_timeout = Some(bound);
         }
         Ok(())
     }
@@ -269,6 +295,7 @@ impl<'a> Driver<'a> {
 
     /// Sends the next block of the source, with what must stand before and behind it.
     fn send_source(&mut self) -> io::Result<()> {
+        self.bound_write()?;
         if self.transfer.is_none() {
             self.begin_transfer();
         }
@@ -481,6 +508,9 @@ fn send(
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if is_timeout(&error) => {
+                if !machine.is_authorized() {
+                    return Err(error);
+                }
                 *now = read_clocks();
                 machine.handle_timeout(*now);
                 if matches!(machine.poll_output(), Output::Close { .. }) {
