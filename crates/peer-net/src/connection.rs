@@ -143,6 +143,7 @@ impl<'a> Driver<'a> {
                 }
                 Output::SendSource { .. } => self.send_source()?,
                 Output::HalfClose => {
+                    self.settle();
                     self.stream.shutdown_write()?;
                     self.machine.handle_half_closed(self.now);
                 }
@@ -341,17 +342,22 @@ impl<'a> Driver<'a> {
             Ok(n) if !changed => n,
             Ok(_) => {
                 log::warn!("a source changed while it was sent");
-                self.machine.handle_source_failed(self.now);
+                self.fail_source();
                 return Ok(());
             }
             Err(error) => {
                 log::warn!("a source failed at offset {offset}: {error}");
-                self.machine.handle_source_failed(self.now);
+                self.fail_source();
                 return Ok(());
             }
         };
         if n == 0 {
-            self.machine.handle_source_end(self.now);
+            if len.is_some() {
+                log::warn!("a source ended early, at offset {offset}");
+                self.fail_source();
+            } else {
+                self.machine.handle_source_end(self.now);
+            }
             return Ok(());
         }
         let mut start = lead;
@@ -396,6 +402,13 @@ impl<'a> Driver<'a> {
             self.tell(|transfer, sent| ServerEvent::TransferProgressed { transfer, sent });
         }
         Ok(())
+    }
+
+    /// The source has failed. Its transfer ends with that, also where the peer still gets a 500 and
+    /// the connection goes on.
+    fn fail_source(&mut self) {
+        self.end_transfer(TransferEnd::SourceFailed);
+        self.machine.handle_source_failed(self.now);
     }
 
     /// Bytes to send at a time: without a rate limit, as many as fit.
