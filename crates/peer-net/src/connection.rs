@@ -224,19 +224,15 @@ impl<'a> Driver<'a> {
             return;
         };
         count(&self.service.counters.requests);
-        let allowed = self
-            .holder
-            .as_ref()
-            .is_some_and(|holder| holder.allows(handle));
         if self.service.config.hook.is_some() {
             self.handle.clear();
             self.handle.push_str(handle);
         }
-        let found = if allowed {
-            call(|| (self.service.resolver)(handle))
-        } else {
-            Ok(None)
-        };
+        // Which handles a token opens is the app's word as well.
+        let found = call(|| match &self.holder {
+            Some(holder) if holder.allows(handle) => (self.service.resolver)(handle),
+            _ => None,
+        });
         match found {
             Ok(None) => self.machine.handle_source(self.now, None),
             Ok(Some(source)) => {
@@ -244,7 +240,7 @@ impl<'a> Driver<'a> {
                 self.begin_answer();
             }
             Err(_) => {
-                log::warn!("the resolver panicked");
+                log::warn!("the resolver, or the limit of a token, panicked");
                 self.machine.handle_source_failed(self.now);
             }
         }
