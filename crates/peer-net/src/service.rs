@@ -106,10 +106,11 @@ impl Connection {
         }
     }
 
-    /// Ends it from outside; its thread notices at once.
-    pub(crate) fn cut(&self) {
-        self.cut.store(true, Ordering::Relaxed);
+    /// Ends it from outside; its thread notices at once. Returns whether it was the first to.
+    pub(crate) fn cut(&self) -> bool {
+        let was_cut = self.cut.swap(true, Ordering::Relaxed);
         self.stream.hang_up();
+        !was_cut
     }
 
     pub(crate) fn set_busy(&self) {
@@ -245,7 +246,7 @@ impl Service {
         let held = connections
             .iter()
             .filter(|connection| tokens.contains(&connection.token.load(Ordering::SeqCst)));
-        held.map(|connection| connection.cut()).count()
+        held.filter(|connection| connection.cut()).count()
     }
 
     /// Cuts connections: all of them, or those that wait for a request. Returns how many.
@@ -254,7 +255,7 @@ impl Service {
         let chosen = connections
             .iter()
             .filter(|connection| !idle_only || connection.is_idle());
-        chosen.map(|connection| connection.cut()).count()
+        chosen.filter(|connection| connection.cut()).count()
     }
 
     /// Strangers, idle and busy connections, in this order.
