@@ -78,24 +78,32 @@ pub fn admit_stranger(limits: &Limits, address: IpAddr, holders: &[Holder]) -> D
     if limits.strangers == 0 || limits.strangers_per_address == 0 {
         return Decision::Refuse;
     }
-    let oldest = |address| {
-        let oldest = from(address).min_by_key(|holder| holder.arrival);
-        oldest.map_or(Decision::Refuse, |holder| Decision::Replace(holder.arrival))
-    };
     if from(address).count() >= limits.strangers_per_address {
-        return oldest(address);
+        let oldest = from(address).min_by_key(|holder| holder.arrival);
+        return oldest.map_or(Decision::Refuse, |holder| Decision::Replace(holder.arrival));
     }
     if strangers().count() < limits.strangers {
         return Decision::Admit;
     }
-    // Of the addresses that hold most, the one whose oldest connection is oldest.
-    let most = strangers().max_by_key(|holder| {
-        (
-            from(holder.address).count(),
-            std::cmp::Reverse(holder.arrival),
-        )
-    });
-    most.map_or(Decision::Refuse, |holder| oldest(holder.address))
+    stranger_to_go(holders).map_or(Decision::Refuse, Decision::Replace)
+}
+
+/// Which stranger gives way, by its arrival number, where room is needed, in the budget or of the
+/// system's: of the addresses that hold most, the one whose oldest connection is oldest, that one.
+#[must_use]
+pub fn stranger_to_go(holders: &[Holder]) -> Option<u64> {
+    let strangers = || {
+        holders
+            .iter()
+            .filter(|holder| holder.standing == Standing::Stranger)
+    };
+    let held = |address: IpAddr| {
+        strangers()
+            .filter(move |holder| holder.address == address)
+            .count()
+    };
+    let key = |holder: &&Holder| (held(holder.address), std::cmp::Reverse(holder.arrival));
+    strangers().max_by_key(key).map(|holder| holder.arrival)
 }
 
 /// Decides about a connection from `address` that has just shown the token. An idle connection

@@ -252,8 +252,12 @@ impl Acceptors {
             Ok(())
         };
         let connection = match &successor {
-            // Out of threads altogether: shed what cannot be served.
-            Err(error) if error.kind() != io::ErrorKind::QuotaExceeded => {
+            // The system is out of threads. A stranger's will do; without one, shed what cannot be
+            // served.
+            Err(error)
+                if error.kind() != io::ErrorKind::QuotaExceeded
+                    && !self.service.evict_stranger() =>
+            {
                 log::debug!("cannot start a thread: {error}");
                 count(&self.service.counters.shed);
                 None
@@ -308,6 +312,7 @@ impl Acceptors {
 
     fn shortage(&self, listener: &Listener, error: &io::Error) {
         count(&self.service.counters.accept_failed);
+        self.service.evict_stranger();
         if !listener.short.swap(true, Ordering::SeqCst) {
             log::warn!("cannot accept connections for now: {error}");
         }

@@ -192,6 +192,17 @@ impl Service {
         }
     }
 
+    /// Closes the stranger that has to go first, if there is one: the system has no more descriptors
+    /// or threads, and somebody new may hold the token.
+    pub(crate) fn evict_stranger(&self) -> bool {
+        let mut connections = lock(&self.connections);
+        let chosen = admission::stranger_to_go(&holders(&connections));
+        if let Some(arrival) = chosen {
+            self.evict(&mut connections, arrival);
+        }
+        chosen.is_some()
+    }
+
     /// Judges a token that a connection presented, and makes room for it.
     pub(crate) fn authorize(
         &self,
