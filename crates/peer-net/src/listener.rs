@@ -105,6 +105,14 @@ impl Listener {
         self.acceptors.load(Ordering::SeqCst) == 0
     }
 
+    /// Takes a thread out of those at `accept`, unless it is the last one. Returns whether it may go.
+    fn leave_accept(&self) -> bool {
+        let leave = |waiting: usize| (waiting > 1).then(|| waiting - 1);
+        self.acceptors
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, leave)
+            .is_ok()
+    }
+
     /// On Linux and Android, shutting a listening socket down ends every `accept` on it. It is
     /// reached through the type of a connected one, which has the call.
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -272,20 +280,31 @@ impl Acceptors {
                 aside.retain(|waiting| !waiting.cut.load(Ordering::Relaxed));
                 aside.push_back(connection);
             }
-            return false;
-        }
-        if let Some(connection) = connection {
+            if !self.has_aside() || !listener.leave_accept() {
+                return false;
+            }
+        } else if let Some(connection) = connection {
             self.serve(&connection);
         }
-        while let Some(connection) = self.next_aside() {
-            self.serve(&connection);
+        loop {
+            while let Some(connection) = self.next_aside() {
+                self.serve(&connection);
+            }
+            let waiting = listener.acceptors.fetch_add(1, Ordering::SeqCst);
+            // Either this sees what was put aside in between, or who did that sees this one here.
+            if self.has_aside() && listener.leave_accept() {
+                continue;
+            }
+            let is_spare = waiting >= ACCEPTORS_MAX;
+            if is_spare {
+                listener.acceptors.fetch_sub(1, Ordering::SeqCst);
+            }
+            return is_spare;
         }
-        let waiting = listener.acceptors.fetch_add(1, Ordering::SeqCst);
-        if waiting >= ACCEPTORS_MAX {
-            listener.acceptors.fetch_sub(1, Ordering::SeqCst);
-            return true;
-        }
-        false
+    }
+
+    fn has_aside(&self) -> bool {
+        !lock(&self.aside).is_empty()
     }
 
     fn next_aside(&self) -> Option<Arc<Connection>> {
