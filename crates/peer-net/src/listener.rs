@@ -15,7 +15,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -44,8 +44,8 @@ pub(crate) struct Listener {
     retired: AtomicBool,
     /// It gave no connection for too long, or never will.
     lost: AtomicBool,
-    /// Descriptors or memory are short: said once, until it is over.
-    short: AtomicBool,
+    /// When descriptors or memory were last short: said once, until it is over.
+    short: Mutex<Option<Instant>>,
 }
 
 /// The listeners' side of a server.
@@ -75,7 +75,7 @@ impl Listener {
             acceptors: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
             lost: AtomicBool::new(false),
-            short: AtomicBool::new(false),
+            short: Mutex::new(None),
         }))
     }
 
@@ -103,6 +103,16 @@ impl Listener {
     /// Whether no thread waits at it any more.
     pub(crate) fn is_deserted(&self) -> bool {
         self.acceptors.load(Ordering::SeqCst) == 0
+    }
+
+    /// A connection was accepted. One at a time may get through while descriptors are short, so it is
+    /// over when it has been for a while.
+    fn end_shortage(&self) {
+        let mut short = lock(&self.short);
+        if short.is_some_and(|last| last.elapsed() > BACKOFF_MAX) {
+            *short = None;
+            log::info!("accepting connections again");
+        }
     }
 
     /// Takes a thread out of those at `accept`, unless it is the last one. Returns whether it may go.
@@ -211,9 +221,7 @@ impl Acceptors {
             match accepted {
                 Ok((stream, address)) => {
                     (failures, backoff) = (0, BACKOFF_MIN);
-                    if listener.short.swap(false, Ordering::SeqCst) {
-                        log::info!("accepting connections again");
-                    }
+                    listener.end_shortage();
                     if self.is_over(listener) {
                         continue;
                     }
@@ -332,7 +340,7 @@ impl Acceptors {
     fn shortage(&self, listener: &Listener, error: &io::Error) {
         count(&self.service.counters.accept_failed);
         self.service.evict_stranger();
-        if !listener.short.swap(true, Ordering::SeqCst) {
+        if lock(&listener.short).replace(Instant::now()).is_none() {
             log::warn!("cannot accept connections for now: {error}");
         }
     }
