@@ -1,0 +1,78 @@
+//! Who used the CPUs: our two processes, and everybody else.
+
+use std::{collections::HashMap, fs};
+
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+/// Clock ticks of `/proc`: always a hundred to the second on Linux, whatever the kernel's own.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Places this thread, and every process it starts from now on.
+pub(crate) fn pin(cpus: &[usize]) -> Result<(), String> {
+    let mut set = CpuSet::new();
+    for &cpu in cpus {
+        set.set(cpu);
+    }
+    sched_setaffinity(None, &set).map_err(|error| format!("placement on CPUs {cpus:?}: {error}"))
+}
+
+/// CPU time of each thread of a process and its children, to the nanosecond.
+///
+/// The sums that the kernel keeps of whole processes are shown in hundredths of a second, too
+/// coarse for short runs.
+#[derive(Default)]
+pub(crate) struct Threads(HashMap<u64, u64>);
+
+impl Threads {
+    pub(crate) fn read(processes: &[u32]) -> Self {
+        let mut threads = Self::default();
+        for &process in processes {
+            threads.add(process);
+        }
+        threads
+    }
+
+    fn add(&mut self, process: u32) {
+        let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
+            return;
+        };
+        for thread in threads.flatten() {
+            let read =
+                |file: &str| fs::read_to_string(thread.path().join(file)).unwrap_or_default();
+            let number = thread.file_name().to_string_lossy().parse();
+            let nanoseconds = read("schedstat").split(' ').next().map(str::parse);
+            if let (Ok(number), Some(Ok(nanoseconds))) = (number, nanoseconds) {
+                self.0.insert(number, nanoseconds);
+            }
+            for child in read("children").split_whitespace() {
+                if let Ok(child) = child.parse() {
+                    self.add(child);
+                }
+            }
+        }
+    }
+
+    /// Seconds used since `before`. What a thread used that has ended since is not in it.
+    pub(crate) fn since(&self, before: &Self) -> f64 {
+        let used = |(thread, now): (&u64, &u64)| now - before.0.get(thread).copied().unwrap_or(0);
+        self.0.iter().map(used).sum::<u64>() as f64 / 1e9
+    }
+}
+
+/// CPU seconds that everything has used on these CPUs.
+pub(crate) fn busy(cpus: &[usize]) -> f64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let mut ticks = 0.0;
+    for line in stat.lines() {
+        let mut fields = line.split_whitespace();
+        let name = fields.next().unwrap_or_default();
+        let cpu = name.strip_prefix("cpu").and_then(|cpu| cpu.parse().ok());
+        if cpu.is_some_and(|cpu: usize| cpus.contains(&cpu)) {
+            let fields: Vec<f64> = fields.filter_map(|field| field.parse().ok()).collect();
+            // All but the two kinds of idle; guests are in user time already.
+            ticks +=
+                fields.iter().take(8).sum::<f64>() - fields.iter().skip(3).take(2).sum::<f64>();
+        }
+    }
+    ticks / TICKS_PER_SECOND
+}

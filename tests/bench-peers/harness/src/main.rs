@@ -1,0 +1,35 @@
+//! Measures servers and clients of byte ranges against each other, side by side.
+//!
+//! One program plays every part of ours: `serve` is an app that shares a file, `load` is a client
+//! that asks and checks, `table` places them and others on CPUs, runs them in turn and judges.
+//! `cargo xtask bench peers` starts it.
+
+use std::process::ExitCode;
+
+mod content;
+mod cpu;
+mod load;
+mod report;
+mod serve;
+mod table;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (part, rest) = match arguments.split_first() {
+        Some((part, rest)) => (part.as_str(), rest),
+        None => ("", &[][..]),
+    };
+    let ended = match part {
+        "serve" => serve::run(rest),
+        "load" => load::run(rest),
+        "table" => table::run(rest),
+        _ => Err("one of: serve, load, table".to_owned()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("bench-peers {part}: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

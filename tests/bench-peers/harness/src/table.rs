@@ -1,0 +1,324 @@
+//! Runs every work against every side in turn, and keeps what came out.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    content::{self, HANDLE},
+    cpu,
+    load::{Figures, Work},
+    report,
+};
+
+/// One line of the table.
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) work: Work,
+    /// Server and client on a CPU each, instead of both on one.
+    pub(crate) two_cpus: bool,
+}
+
+fn rows(time: Duration) -> Vec<Row> {
+    let work = |connections, range| Work {
+        connections,
+        range,
+        discard: false,
+        connect: false,
+        time,
+        verify: false,
+    };
+    let row = |name: &str, work: Work| Row {
+        name: name.to_owned(),
+        work,
+        two_cpus: false,
+    };
+    let mut rows = vec![row("1 GiB", work(1, content::FILE_BYTES))];
+    rows.push(Row {
+        two_cpus: true,
+        ..row("1 GiB on two CPUs", work(1, content::FILE_BYTES))
+    });
+    for connections in [1, 16, 64] {
+        rows.push(row(
+            &format!("1 KiB × {connections}"),
+            work(connections, 1 << 10),
+        ));
+    }
+    for connections in [1, 16, 64] {
+        rows.push(row(
+            &format!("64 KiB × {connections}"),
+            work(connections, 64 << 10),
+        ));
+    }
+    for connections in [1, 16, 64] {
+        let work = Work {
+            discard: true,
+            ..work(connections, 64 << 10)
+        };
+        rows.push(row(&format!("64 KiB discarded × {connections}"), work));
+    }
+    for connections in [1, 16, 64] {
+        let work = Work {
+            connect: true,
+            ..work(connections, 1 << 10)
+        };
+        rows.push(row(
+            &format!("1 KiB, a connection each × {connections}"),
+            work,
+        ));
+    }
+    rows
+}
+
+/// What one side did in one row: a figure per round.
+pub(crate) struct Outcome {
+    pub(crate) side: String,
+    pub(crate) rounds: Vec<Figures>,
+}
+
+/// One row, as it was measured; the first side is what the others are compared to.
+pub(crate) struct Measured {
+    pub(crate) row: Row,
+    pub(crate) outcomes: Vec<Outcome>,
+}
+
+/// A server that can be started, and what it needs.
+struct Side {
+    name: &'static str,
+    start: fn(&Place) -> Result<Server, String>,
+}
+
+const SIDES: &[Side] = &[
+    Side {
+        name: "nginx",
+        start: nginx,
+    },
+    Side {
+        name: "peer",
+        start: peer,
+    },
+];
+
+/// Where things stand.
+struct Place {
+    scratch: PathBuf,
+    file: PathBuf,
+}
+
+/// A server that runs; it ends with this.
+struct Server {
+    child: Child,
+    port: u16,
+    path: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Our servers end with their standard input, nginx by SIGTERM's gentler sibling below.
+        drop(self.child.stdin.take());
+        let end = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < end {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> Result<u16, String> {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+    Ok(socket
+        .local_addr()
+        .map_err(|error| error.to_string())?
+        .port())
+}
+
+/// nginx as it comes, with one worker, so that it has one CPU as everybody here.
+fn nginx(place: &Place) -> Result<Server, String> {
+    let port = free_port()?;
+    let dir = place.scratch.join("nginx");
+    fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
+    let root = dir.display();
+    let shared = place.file.parent().unwrap_or(Path::new("/")).display();
+    let configuration = format!(
+        "daemon off;\nmaster_process off;\nworker_processes 1;\npid {root}/pid;\nerror_log {root}/error.log;\n\
+         events {{ worker_connections 1024; }}\n\
+         http {{\n  access_log off;\n  sendfile on;\n  tcp_nopush off;\n  keepalive_requests 1000000000;\n  \
+         default_type audio/flac;\n  \
+         client_body_temp_path {root}/body; proxy_temp_path {root}/proxy; fastcgi_temp_path {root}/fastcgi;\n  \
+         uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi;\n  \
+         server {{\n    listen 127.0.0.1:{port};\n    location /track/ {{ alias {shared}/; }}\n  }}\n}}\n"
+    );
+    let file = dir.join("nginx.conf");
+    fs::write(&file, configuration).map_err(|error| error.to_string())?;
+    let child = Command::new("nginx")
+        .arg("-c")
+        .arg(&file)
+        .arg("-p")
+        .arg(&dir)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("nginx: {error}"))?;
+    wait_for(Server {
+        child,
+        port,
+        path: format!("/track/{HANDLE}"),
+    })
+}
+
+/// Our server inside an app of its own.
+fn peer(place: &Place) -> Result<Server, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    spawn_with_port(Command::new(program).arg("serve").arg(&place.file))
+}
+
+/// Starts a program that prints its port and ends with its standard input.
+fn spawn_with_port(command: &mut Command) -> Result<Server, String> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let mut line = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        let _ = BufReader::new(stdout).read_line(&mut line);
+    }
+    let port = line.trim().parse().map_err(|_| "it printed no port")?;
+    wait_for(Server {
+        child,
+        port,
+        path: format!("/track/{HANDLE}"),
+    })
+}
+
+fn wait_for(server: Server) -> Result<Server, String> {
+    let end = Instant::now() + Duration::from_secs(20);
+    while TcpStream::connect(("127.0.0.1", server.port)).is_err() {
+        if Instant::now() > end {
+            return Err("it does not listen".to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(server)
+}
+
+/// `table [rounds=7] [milliseconds=400] [rows=TEXT] [sides=TEXT] [scratch=DIR] [out=DIR]`
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    let word = |name: &str| {
+        arguments
+            .iter()
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+    };
+    let number = |name: &str, default: u64| match word(name) {
+        Some(text) => text
+            .parse()
+            .map_err(|_| format!("{name}={text} is no number")),
+        None => Ok(default),
+    };
+    let rounds = number("rounds", 7)?;
+    let time = Duration::from_millis(number("milliseconds", 400)?);
+    let scratch = word("scratch").map_or_else(std::env::temp_dir, PathBuf::from);
+    let scratch = scratch.join("bench-peers");
+    let shared = scratch.join("shared");
+    fs::create_dir_all(&shared).map_err(|error| error.to_string())?;
+    let place = Place {
+        file: shared.join(HANDLE),
+        scratch,
+    };
+    content::create(&place.file).map_err(|error| format!("{}: {error}", place.file.display()))?;
+    let wanted = |name: &str, filter: Option<&str>| {
+        filter.is_none_or(|filter| filter.split(',').any(|part| name.contains(part)))
+    };
+
+    let mut measured = Vec::new();
+    let mut servers = Vec::new();
+    cpu::pin(&[0])?;
+    for side in SIDES {
+        if side.name == "nginx" || wanted(side.name, word("sides")) {
+            match (side.start)(&place) {
+                Ok(server) => servers.push((side.name, server)),
+                Err(reason) => eprintln!("SKIPPED {}: {reason}", side.name),
+            }
+        }
+    }
+    for row in rows(time) {
+        if !wanted(&row.name, word("rows")) {
+            continue;
+        }
+        let client_cpu = usize::from(row.two_cpus);
+        let cpus = if row.two_cpus { vec![0, 1] } else { vec![0] };
+        cpu::pin(&[client_cpu])?;
+        let mut outcomes: Vec<Outcome> = Vec::new();
+        let check = Work {
+            verify: true,
+            time: Duration::from_millis(50),
+            ..row.work.clone()
+        };
+        for (name, server) in &servers {
+            load(server, &check, &cpus)
+                .map_err(|error| format!("{name}, {}: {error}", row.name))?;
+            outcomes.push(Outcome {
+                side: (*name).to_owned(),
+                rounds: Vec::new(),
+            });
+        }
+        for round in 0..rounds {
+            for turn in 0..servers.len() {
+                // There and back, so that none is always behind the same other.
+                let index = if round % 2 == 0 {
+                    turn
+                } else {
+                    servers.len() - 1 - turn
+                };
+                let (name, server) = &servers[index];
+                let figures = load(server, &row.work, &cpus)
+                    .map_err(|error| format!("{name}, {}: {error}", row.name))?;
+                outcomes[index].rounds.push(figures);
+            }
+        }
+        let row = Measured { row, outcomes };
+        report::print(&row);
+        measured.push(row);
+    }
+    if let Some(out) = word("out") {
+        report::write(Path::new(out), &measured, rounds, time)?;
+    }
+    Ok(())
+}
+
+fn load(server: &Server, work: &Work, cpus: &[usize]) -> Result<Figures, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();
+    let output = Command::new(program)
+        .arg("load")
+        .arg(format!("address=127.0.0.1:{}", server.port))
+        .arg(format!("path={}", server.path))
+        .arg(format!("pids={}", server.child.id()))
+        .arg(format!("cpus={}", cpus.join(",")))
+        .args(work.words())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(format!("the load ended with {}", output.status));
+    }
+    let value: serde_json::Value =
+        serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())?;
+    let number = |name: &str| value[name].as_f64().unwrap_or(f64::NAN);
+    Ok(Figures {
+        requests: number("requests") as u64,
+        seconds: number("seconds"),
+        client_cpu: number("client_cpu"),
+        server_cpu: number("server_cpu"),
+        busy: number("busy"),
+    })
+}
