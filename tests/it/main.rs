@@ -9,7 +9,6 @@ mod fetch_client;
 mod fetch_download;
 mod fetch_reader;
 mod fetch_script;
-mod hold;
 mod laws;
 mod real;
 mod serve;

@@ -4,8 +4,8 @@
 
 use std::process::ExitCode;
 
-mod canaries;
 mod api;
+mod canaries;
 mod ci;
 mod coverage;
 mod fuzz;
