@@ -18,6 +18,11 @@ use symphonia::core::units::Time;
 
 use super::media::{FLAC, M4A, MP3, MP3_VARIABLE, Medium, OGG, WAV};
 
+// Requests for a hundred seeks, as measured on loopback: mp3 2, FLAC 136, Ogg Vorbis 3, wav 68,
+// mp4 5. What the reader keeps covers the smaller files; FLAC without a seek table is searched by
+// halves. The bounds below leave room for slower machines, where reading on is the better choice
+// less often.
+
 /// Seeks in each file.
 const SEEKS: u64 = 100;
 /// Packets decoded after each.
