@@ -112,6 +112,7 @@ mod tests {
             "bytes 5-9/*",
             "bytes */0",
             "bytes 0-18446744073709551614/*",
+            "bytes 18446744073709551614-18446744073709551615/*",
         ] {
             let mut out = Vec::new();
             ContentRange::parse(text.as_bytes())

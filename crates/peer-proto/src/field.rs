@@ -282,6 +282,7 @@ mod tests {
         let members: Vec<_> = fields.members(FieldName::Connection).collect();
         assert_eq!(members, [&b"close"[..], b"keep-alive", b"TE"]);
         assert!(fields.has_member(FieldName::Connection, "te"));
+        assert!(!fields.has_member(FieldName::Connection, "t"));
     }
 
     #[test]

@@ -537,6 +537,19 @@ mod tests {
     }
 
     #[test]
+    fn taking_nothing_changes_nothing() {
+        let mut decoder = ChunkDecoder::new();
+        for framing in ["5", "\r\n"] {
+            decoder.parse(framing.as_bytes()).unwrap();
+            let before = decoder.clone();
+            decoder.take_content(0);
+            assert_eq!(decoder, before);
+        }
+        decoder.take_content(4);
+        assert_eq!(decoder.content_remaining(), 1);
+    }
+
+    #[test]
     fn endless_framing_ends() {
         let extension = format!("5;{}", "x".repeat(CHUNK_EXTENSION_BYTES_MAX + 1));
         check(&extension, Err(ChunkError::Extension));
@@ -548,6 +561,7 @@ mod tests {
 
     #[test]
     fn written_chunks_decode() {
+        assert_eq!(CHUNK_PREFIX_BYTES, "ffffffffffffffff\r\n".len());
         for size in [1u64, 15, 16, 255, 256 * 1024, u64::MAX] {
             let mut prefix = [0; CHUNK_PREFIX_BYTES];
             let start = write_chunk_size(&mut prefix, size);

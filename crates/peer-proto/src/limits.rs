@@ -35,3 +35,18 @@ pub const DISCARD_BYTES_MAX: u64 = 16 * 1024;
 
 /// Bytes between the quotes of an [`EntityTag`](crate::EntityTag).
 pub const ENTITY_TAG_BYTES_MAX: usize = 78;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What peers may rely on: a change here is a change of the protocol.
+    #[test]
+    fn the_documented_values() {
+        assert_eq!(HEAD_BYTES_MAX, 16_384);
+        assert_eq!(START_LINE_BYTES_MAX, 8192);
+        assert_eq!(CHUNK_EXTENSION_BYTES_MAX, 4096);
+        assert_eq!(TRAILER_BYTES_MAX, 16_384);
+        assert_eq!(DISCARD_BYTES_MAX, 16_384);
+    }
+}

@@ -147,6 +147,16 @@ mod tests {
     }
 
     #[test]
+    fn a_boundary_is_said_and_shown() {
+        let boundary = Boundary::new(0xabc);
+        let mut out = Vec::new();
+        boundary.write_content_type(&mut out);
+        let expected = format!("multipart/byteranges; boundary={:032x}", 0xabc);
+        assert_eq!(String::from_utf8_lossy(&out), expected);
+        assert_eq!(format!("{boundary:?}"), format!("Boundary({:032x})", 0xabc));
+    }
+
+    #[test]
     fn an_absurd_length_does_not_wrap() {
         let spans = [Span {
             offset: 0,

@@ -270,6 +270,19 @@ mod tests {
     }
 
     #[test]
+    fn a_span_ends_behind_its_last_byte() {
+        for (offset, len, last_pos, end) in [
+            (0, 1, 0, 1),
+            (5, 3, 7, 8),
+            (u64::MAX - 1, 1, u64::MAX - 1, u64::MAX),
+            (u64::MAX, 1, u64::MAX, u64::MAX),
+        ] {
+            let span = Span { offset, len };
+            assert_eq!((span.last_pos(), span.end()), (last_pos, end), "{span:?}");
+        }
+    }
+
+    #[test]
     fn satisfy_agrees_with_slicing() {
         for len in 0..=12u64 {
             for first in 0..=13u64 {
