@@ -538,7 +538,7 @@ mod tests {
 
     #[test]
     fn taking_nothing_changes_nothing() {
-        let mut decoder = ChunkDecoder::new();
+        let mut decoder = ChunkDecoder::default();
         for framing in ["5", "\r\n"] {
             decoder.parse(framing.as_bytes()).unwrap();
             let before = decoder.clone();

@@ -237,6 +237,12 @@ mod tests {
             ("GET / HTTP/1.1", Ok((Method::Get, Version::Http11))),
             ("HEAD / HTTP/1.0", Ok((Method::Head, Version::Http10))),
             ("POST * HTTP/1.9", Ok((Method::Other, Version::Http11))),
+            ("PUT / HTTP/1.1", Ok((Method::Other, Version::Http11))),
+            ("DELETE / HTTP/1.1", Ok((Method::Other, Version::Http11))),
+            ("CONNECT / HTTP/1.1", Ok((Method::Other, Version::Http11))),
+            ("OPTIONS / HTTP/1.1", Ok((Method::Other, Version::Http11))),
+            ("TRACE / HTTP/1.1", Ok((Method::Other, Version::Http11))),
+            ("PATCH / HTTP/1.1", Ok((Method::Other, Version::Http11))),
             ("get / HTTP/1.1", Ok((Method::Unknown, Version::Http11))),
             ("GET / HTTP/2.0", Err(HeadError::Version)),
             ("GET / HTTP/0.9", Err(HeadError::Version)),
@@ -300,6 +306,12 @@ mod tests {
             parse(&head(HEAD_BYTES_MAX + 1)).map(|_| ()),
             Err(HeadError::TooLong)
         );
+        // A known field beyond what its place can say.
+        let far = format!(
+            "GET / HTTP/1.1\r\nA: {}\r\nHost: a\r\n\r\n",
+            "a".repeat(70_000)
+        );
+        assert_eq!(parse(&far).map(|_| ()), Err(HeadError::TooLong));
         let unended = &head(HEAD_BYTES_MAX + 2)[..HEAD_BYTES_MAX];
         assert_eq!(parse(unended).map(|_| ()), Err(HeadError::TooLong));
     }

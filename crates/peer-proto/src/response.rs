@@ -335,6 +335,68 @@ mod tests {
     }
 
     #[test]
+    fn limits() {
+        let head = |len: usize| format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "a".repeat(len - 24));
+        let parse = |text: &str| ResponseHead::parse(text.as_bytes()).map(|head| head.is_some());
+        assert_eq!(parse(&head(HEAD_BYTES_MAX)), Ok(true));
+        assert_eq!(parse(&head(HEAD_BYTES_MAX + 1)), Err(HeadError::TooLong));
+        let unended = &head(HEAD_BYTES_MAX + 2)[..HEAD_BYTES_MAX];
+        assert_eq!(parse(unended), Err(HeadError::TooLong));
+        assert_eq!(parse(&unended[..HEAD_BYTES_MAX - 1]), Ok(false));
+    }
+
+    #[test]
+    fn every_status_is_written_with_its_code_and_its_name() {
+        for (status, line) in [
+            (Status::Ok, "200 OK"),
+            (Status::NoContent, "204 No Content"),
+            (Status::PartialContent, "206 Partial Content"),
+            (Status::NotModified, "304 Not Modified"),
+            (Status::BadRequest, "400 Bad Request"),
+            (Status::Unauthorized, "401 Unauthorized"),
+            (Status::Forbidden, "403 Forbidden"),
+            (Status::NotFound, "404 Not Found"),
+            (Status::MethodNotAllowed, "405 Method Not Allowed"),
+            (Status::RequestTimeout, "408 Request Timeout"),
+            (Status::PreconditionFailed, "412 Precondition Failed"),
+            (Status::UriTooLong, "414 URI Too Long"),
+            (Status::RangeNotSatisfiable, "416 Range Not Satisfiable"),
+            (Status::ExpectationFailed, "417 Expectation Failed"),
+            (Status::MisdirectedRequest, "421 Misdirected Request"),
+            (Status::TooManyRequests, "429 Too Many Requests"),
+            (
+                Status::RequestHeaderFieldsTooLarge,
+                "431 Request Header Fields Too Large",
+            ),
+            (Status::InternalServerError, "500 Internal Server Error"),
+            (Status::NotImplemented, "501 Not Implemented"),
+            (Status::ServiceUnavailable, "503 Service Unavailable"),
+            (
+                Status::HttpVersionNotSupported,
+                "505 HTTP Version Not Supported",
+            ),
+        ] {
+            let mut out = Vec::new();
+            HeadWriter::new(&mut out, status).end();
+            assert_eq!(out, format!("HTTP/1.1 {line}\r\n\r\n").into_bytes());
+            assert_eq!(status.code().to_string(), line[..3]);
+        }
+    }
+
+    #[test]
+    fn validators_are_written_as_they_parse() {
+        let date = HttpDate::parse(b"Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        let mut out = Vec::new();
+        HeadWriter::new(&mut out, Status::Ok)
+            .date("Last-Modified", date)
+            .entity_tag(EntityTag::strong("v").unwrap())
+            .end();
+        let expected = "HTTP/1.1 200 OK\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+             ETag: \"v\"\r\n\r\n";
+        assert_eq!(String::from_utf8_lossy(&out), expected);
+    }
+
+    #[test]
     fn written_heads_parse_back() {
         let mut out = Vec::new();
         HeadWriter::new(&mut out, Status::PartialContent)
