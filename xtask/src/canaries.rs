@@ -121,6 +121,9 @@ fn caught_by(check: &str, tree: &Path, scratch: &Path) -> Result<Option<String>,
             cargo.args(["run", "--quiet", "-p", "peer-tests", "--bin", "sim"]);
             cargo.args(["--", "--seeds", "3000"]);
         }
+        None if check == "laws" => {
+            cargo.args(["run", "--quiet", "-p", "peer-tests", "--bin", "laws"]);
+        }
         None => {
             cargo.args(["test", "--lib", "-p", &format!("peer-{check}")]);
         }
@@ -145,7 +148,14 @@ fn caught_by(check: &str, tree: &Path, scratch: &Path) -> Result<Option<String>,
         let line = text.lines().find(|line| line.contains("breaks the law"))?;
         Some(format!("the simulator: {}", line.split(';').next()?))
     };
+    let law = || {
+        let line = text.lines().find(|line| line.starts_with("the law "))?;
+        let (law, file) = line.split_once(" is broken by ")?;
+        let file = Path::new(file).file_name()?.to_string_lossy();
+        Some(format!("{law} on {file}"))
+    };
     test.or_else(seed)
+        .or_else(law)
         .map(Some)
         .ok_or_else(|| format!("failed without a failing test:\n{text}"))
 }
