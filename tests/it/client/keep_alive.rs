@@ -26,7 +26,7 @@ fn then_forged(first: Vec<Step>) -> Script {
     Script::connections([Connection::answers([first, forged.clone(), forged])])
 }
 
-fn each_on_its_own_connection(server: &ScriptServer) -> Result<(), String> {
+pub(super) fn each_on_its_own_connection(server: &ScriptServer) -> Result<(), String> {
     let connections: Vec<usize> = server
         .requests()
         .iter()
@@ -395,6 +395,104 @@ fn content_that_was_not_read() {
         );
     }
     run_sequences(rows);
+}
+
+/// The verdict is known before the content has come, and what comes later is a response in its
+/// own right: nothing in the first read tells that the connection is not free.
+#[test]
+fn content_that_had_not_come() {
+    let rest = [FORGED, FORGED].concat();
+    let after = |already: usize| format!("Content-Length: {}", already + rest.len());
+    let chunk = |already: &[u8]| {
+        let size = format!("{:x}\r\n", already.len() + rest.len());
+        response(
+            OK,
+            &["Transfer-Encoding: chunked"],
+            &[size.as_bytes(), already].concat(),
+        )
+    };
+    let total = |already: usize| (already + rest.len()) as u64;
+    let cases: Vec<(&str, Vec<u8>, Call, Verdict)> = vec![
+        (
+            "404",
+            response("HTTP/1.1 404 No", &[&after(0)], b""),
+            Call::FetchRange(WHOLE),
+            not_found(),
+        ),
+        (
+            "401",
+            response("HTTP/1.1 401 No", &[&after(0)], b""),
+            Call::FetchToWriter(WHOLE),
+            unauthorized(),
+        ),
+        (
+            "500",
+            response("HTTP/1.1 500 No", &[&after(0)], b""),
+            Call::ContentLength,
+            status(500),
+        ),
+        (
+            "416",
+            response("HTTP/1.1 416 No", &[&after(0)], b""),
+            Call::FetchRange(range(5, 5)),
+            status(416),
+        ),
+        (
+            "200 to content_length",
+            response(OK, &[&after(0)], b""),
+            Call::ContentLength,
+            known(total(0)),
+        ),
+        (
+            "chunked 200 to content_length",
+            response(OK, &["Transfer-Encoding: chunked"], b""),
+            Call::ContentLength,
+            super::table::unknown(),
+        ),
+        (
+            "200, its first bytes",
+            response(OK, &[&after(5)], &CONTENT[..5]),
+            Call::FetchRange(range(0, 5)),
+            ok(&CONTENT[..5], Some(total(5))),
+        ),
+        (
+            "200, bytes within",
+            response(OK, &[&after(10)], &CONTENT[..10]),
+            Call::FetchToWriter(range(5, 5)),
+            ok(b"56789", Some(total(10))).or(broken(0)),
+        ),
+        (
+            "chunked 200, its first bytes",
+            chunk(&CONTENT[..5]),
+            Call::FetchRange(range(0, 5)),
+            ok_maybe_total(&CONTENT[..5], total(5)),
+        ),
+        (
+            "a 206 of another range",
+            response(
+                "HTTP/1.1 206 Partial Content",
+                &[
+                    &format!("Content-Range: bytes 6-{}/99", 5 + rest.len()),
+                    &after(0),
+                ],
+                b"",
+            ),
+            Call::FetchRange(range(5, 5)),
+            refused(),
+        ),
+    ];
+    let rows = cases.into_iter().map(|(name, first, what, verdict)| {
+        let late = vec![Step::Send(rest.clone())];
+        let script = Script::connections([
+            Connection::answers([vec![Step::Send(first)], late.clone(), late]),
+            Connection::respond(|_| vec![Step::Send(whole())]),
+        ]);
+        Sequence::new(name, script)
+            .then(what, verdict)
+            .then(Call::FetchRange(WHOLE), ok_whole())
+            .then(Call::FetchToWriter(WHOLE), ok_whole())
+    });
+    run_sequences(rows.collect());
 }
 
 /// A kept connection that is gone is replaced once, silently.

@@ -322,6 +322,30 @@ fn never_a_splice() {
     run_sequences(rows);
 }
 
+/// The whole of the same version in place of the rest: read past, or given up.
+#[test]
+fn a_whole_for_the_rest() {
+    let mut rows = Vec::new();
+    for what in both(WHOLE) {
+        let ignoring = Modern {
+            ignores_range: true,
+            ..modern(CONTENT)
+        };
+        let connections = vec![
+            broken_off(modern(CONTENT), 10, Step::Fin),
+            answering(ignoring),
+        ];
+        let verdict = ok(CONTENT, COMPLETE).or(broken(10));
+        rows.push(row(
+            "the same entity-tag".to_owned(),
+            connections,
+            what,
+            verdict,
+        ));
+    }
+    run_sequences(rows);
+}
+
 /// Validators that say nothing about each byte (RFC 9110 §8.8.1), and fields that are none.
 const WEAK: &[(&str, &[&str])] = &[
     ("none", &[]),

@@ -82,6 +82,8 @@ fn in_the_same_segment() {
             distrusted(part(), 5),
             distrusted(known(36), 0),
         )
+        // The surplus came with the answer, so the client knew of it.
+        .inspect(super::keep_alive::each_on_its_own_connection)
     });
     run_sequences(rows.collect());
 }
