@@ -59,7 +59,8 @@ pub(crate) fn print(measured: &Measured) {
             .sum::<f64>()
             / outcome.rounds.len() as f64;
         println!(
-            "  {:<8} wall {:>10.1}/s {w:.2} [{w1:.2} {w3:.2}]  cpu {:>10.1}/s {c:.2} [{c1:.2} {c3:.2}]  server {:.2} µs/request  others {:.0} %",
+            "  {:<8} wall {:>10.1}/s {w:.2} [{w1:.2} {w3:.2}]  cpu {:>10.1}/s {c:.2} [{c1:.2} {c3:.2}]  \
+             server {:.2} µs/request  others {:.0} %",
             outcome.side,
             quartiles(&rates)[1],
             quartiles(&cpu_rates)[1],

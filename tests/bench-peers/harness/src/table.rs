@@ -149,11 +149,13 @@ fn nginx(place: &Place) -> Result<Server, String> {
     let root = dir.display();
     let shared = place.file.parent().unwrap_or(Path::new("/")).display();
     let configuration = format!(
-        "daemon off;\nmaster_process off;\nworker_processes 1;\npid {root}/pid;\nerror_log {root}/error.log;\n\
+        "daemon off;\nmaster_process off;\nworker_processes 1;\npid {root}/pid;\n\
+         error_log {root}/error.log;\n\
          events {{ worker_connections 1024; }}\n\
          http {{\n  access_log off;\n  sendfile on;\n  tcp_nopush off;\n  keepalive_requests 1000000000;\n  \
          default_type audio/flac;\n  \
-         client_body_temp_path {root}/body; proxy_temp_path {root}/proxy; fastcgi_temp_path {root}/fastcgi;\n  \
+         client_body_temp_path {root}/body; proxy_temp_path {root}/proxy;\n  \
+         fastcgi_temp_path {root}/fastcgi;\n  \
          uwsgi_temp_path {root}/uwsgi; scgi_temp_path {root}/scgi;\n  \
          server {{\n    listen 127.0.0.1:{port};\n    location /track/ {{ alias {shared}/; }}\n  }}\n}}\n"
     );
