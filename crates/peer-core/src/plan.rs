@@ -67,6 +67,10 @@ pub fn select(set: &RangeSet<'_>, complete_length: u64) -> Selection {
     if complete_length == 0 {
         return Selection::Whole;
     }
+    if let Some(only) = set.only() {
+        let span = only.satisfy(complete_length);
+        return span.map_or(Selection::Unsatisfiable, Selection::Single);
+    }
     let mut satisfied = set.specs().filter_map(|spec| spec.satisfy(complete_length));
     let Some(first) = satisfied.next() else {
         return Selection::Unsatisfiable;

@@ -65,6 +65,9 @@ struct FieldLine {
     len: u16,
 }
 
+/// Field lines that nearly every head has room for.
+const FEW_LINES: usize = 12;
+
 /// The known field lines of a parsed head, as places in its bytes.
 ///
 /// Places instead of slices: the head stays in its connection's buffer until the request is
@@ -97,8 +100,17 @@ impl FieldLines {
     /// end, so the CR before each line's LF is checked here.
     pub(crate) fn parse(head: &[u8], at: usize) -> Result<Option<(Self, usize)>, HeadError> {
         let section = &head[at..];
-        let mut raw = [httparse::EMPTY_HEADER; FIELD_LINES_MAX];
-        let (used, fields) = match httparse::parse_headers(section, &mut raw) {
+        // Clearing room for the most lines there may be costs as much as parsing the usual few.
+        let mut few = [httparse::EMPTY_HEADER; FEW_LINES];
+        let mut most;
+        let parsed = match httparse::parse_headers(section, &mut few) {
+            Err(httparse::Error::TooManyHeaders) => {
+                most = [httparse::EMPTY_HEADER; FIELD_LINES_MAX];
+                httparse::parse_headers(section, &mut most)
+            }
+            parsed => parsed,
+        };
+        let (used, fields) = match parsed {
             Ok(httparse::Status::Complete(parsed)) => parsed,
             Ok(httparse::Status::Partial) => {
                 return bare_lf(section).map_or(Ok(None), |_| Err(HeadError::LineEnd));
@@ -107,7 +119,8 @@ impl FieldLines {
         };
         let place = |part: &[u8]| (part.as_ptr() as usize).wrapping_sub(section.as_ptr() as usize);
         let ends_in_crlf = |line_end: usize| section[..line_end].ends_with(b"\r\n");
-        let mut lines = Self::new();
+        const NONE: FieldLines = FieldLines::new();
+        let mut lines = NONE;
         for (index, field) in fields.iter().enumerate() {
             if index > 0 && !ends_in_crlf(place(field.name.as_bytes())) {
                 return Err(HeadError::LineEnd);

@@ -116,6 +116,8 @@ pub enum Ignored {
 #[derive(Clone, Copy, Debug)]
 pub struct RangeSet<'a> {
     range_set: &'a [u8],
+    /// The only range, if it is one: nearly every set is.
+    only: Option<RangeSpec>,
 }
 
 impl<'a> RangeSet<'a> {
@@ -127,6 +129,11 @@ impl<'a> RangeSet<'a> {
     /// at all.
     pub fn parse(value: &'a [u8]) -> Result<Self, Ignored> {
         const UNIT: &[u8] = b"bytes";
+        if let Some(range_set) = value.strip_prefix(b"bytes=") {
+            if let only @ Some(_) = parse_spec(range_set) {
+                return Ok(Self { range_set, only });
+            }
+        }
         let equals = value
             .iter()
             .position(|&byte| byte == b'=')
@@ -140,7 +147,10 @@ impl<'a> RangeSet<'a> {
                 Ignored::Invalid
             });
         }
-        let set = Self { range_set };
+        let set = Self {
+            range_set,
+            only: None,
+        };
         let mut count = 0;
         for member in set.members() {
             parse_spec(member).ok_or(Ignored::Invalid)?;
@@ -159,6 +169,13 @@ impl<'a> RangeSet<'a> {
     /// The ranges, in the order they were asked for; at least one.
     pub fn specs(&self) -> impl Iterator<Item = RangeSpec> + use<'a> {
         self.members().filter_map(parse_spec)
+    }
+
+    /// The one range, where the text is nothing but that. `None` says nothing: look at
+    /// [`specs`](Self::specs).
+    #[must_use]
+    pub const fn only(&self) -> Option<RangeSpec> {
+        self.only
     }
 
     fn members(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {

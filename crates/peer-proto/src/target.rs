@@ -3,6 +3,8 @@
 //! A handle is opaque. Dot segments are never resolved, an encoded slash is a slash, and what does
 //! not decode to UTF-8 names nothing.
 
+use crate::text;
+
 /// First path segment of every target that can name a handle.
 const SEGMENT: &[u8] = b"track";
 
@@ -53,12 +55,18 @@ impl Target {
         let Some(slash) = rest.iter().position(|&byte| byte == b'/') else {
             return Ok(Self::Other);
         };
-        if !decode(&rest[..slash]).eq(SEGMENT.iter().copied()) {
+        let segment = &rest[..slash];
+        if segment != SEGMENT && !decode(segment).eq(SEGMENT.iter().copied()) {
             return Ok(Self::Other);
         }
         let encoded = &rest[slash + 1..];
-        let mut handle = Vec::with_capacity(encoded.len());
-        handle.extend(decode(encoded));
+        let handle = if encoded.contains(&b'%') {
+            let mut handle = Vec::with_capacity(encoded.len());
+            handle.extend(decode(encoded));
+            handle
+        } else {
+            encoded.to_vec()
+        };
         Ok(String::from_utf8(handle).map_or(Self::Other, Self::Handle))
     }
 
@@ -143,10 +151,7 @@ fn is_ip_literal(literal: &[u8]) -> bool {
 }
 
 fn is_reg_name(host: &[u8]) -> bool {
-    well_escaped(host)
-        && host
-            .iter()
-            .all(|&b| is_unreserved(b) || is_sub_delim(b) || b == b'%')
+    well_escaped(host) && host.iter().all(|&b| text::is_reg_name_byte(b))
 }
 
 /// Appends `/track/` and the handle as one path segment: everything but the unreserved characters
@@ -182,9 +187,10 @@ const fn is_sub_delim(byte: u8) -> bool {
 
 /// Whether every byte is a `pchar` of RFC 3986 or one of `more`, and every `%` is an escape.
 fn is_encoded(bytes: &[u8], more: &[u8]) -> bool {
-    bytes.iter().all(|&b| {
-        is_unreserved(b) || is_sub_delim(b) || matches!(b, b':' | b'@' | b'%') || more.contains(&b)
-    }) && well_escaped(bytes)
+    bytes
+        .iter()
+        .all(|&b| text::is_pchar(b) || more.contains(&b))
+        && well_escaped(bytes)
 }
 
 fn well_escaped(bytes: &[u8]) -> bool {

@@ -1,14 +1,64 @@
 //! Character classes and numbers shared by the parsers.
 
+const TCHAR: u8 = 1;
+const FIELD: u8 = 2;
+const PCHAR: u8 = 4;
+const REG_NAME: u8 = 8;
+
+/// The classes of each byte, since most bytes of a head are asked for theirs.
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut index = 0;
+    while index < classes.len() {
+        let byte = index as u8;
+        let is_tchar = matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-'
+            | b'.' | b'^' | b'_' | b'`' | b'|' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z');
+        let is_unreserved =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+        let is_sub_delim = matches!(
+            byte,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+        );
+        let is_reg_name = is_unreserved || is_sub_delim || byte == b'%';
+        if is_tchar {
+            classes[index] |= TCHAR;
+        }
+        if byte == b'\t' || (byte >= b' ' && byte != 0x7f) {
+            classes[index] |= FIELD;
+        }
+        if is_reg_name || byte == b':' || byte == b'@' {
+            classes[index] |= PCHAR;
+        }
+        if is_reg_name {
+            classes[index] |= REG_NAME;
+        }
+        index += 1;
+    }
+    classes
+};
+
+fn is_of(byte: u8, class: u8) -> bool {
+    CLASSES[usize::from(byte)] & class != 0
+}
+
 /// `tchar` of RFC 9110 §5.6.2.
-pub(crate) const fn is_tchar(byte: u8) -> bool {
-    matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'
-        | b'_' | b'`' | b'|' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z')
+pub(crate) fn is_tchar(byte: u8) -> bool {
+    is_of(byte, TCHAR)
 }
 
 /// A byte that may stand in a field value: HTAB, SP, VCHAR and obs-text (RFC 9110 §5.5).
-pub(crate) const fn is_field_byte(byte: u8) -> bool {
-    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+pub(crate) fn is_field_byte(byte: u8) -> bool {
+    is_of(byte, FIELD)
+}
+
+/// A byte of a `pchar` of RFC 3986 §3.3, the `%` of its escapes included.
+pub(crate) fn is_pchar(byte: u8) -> bool {
+    is_of(byte, PCHAR)
+}
+
+/// A byte of a `reg-name` of RFC 3986 §3.2.2, the `%` of its escapes included.
+pub(crate) fn is_reg_name_byte(byte: u8) -> bool {
+    is_of(byte, REG_NAME)
 }
 
 /// Cuts optional white space (SP and HTAB) off both ends.
@@ -22,6 +72,9 @@ pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
+/// So many digits always fit into a `u64`.
+const SAFE_DIGITS: usize = 19;
+
 /// `1*DIGIT` as a number; saturates at `u64::MAX`, as positions beyond it mean "past the end".
 /// `None`: empty, or a byte that is no digit.
 pub(crate) fn digits(bytes: &[u8]) -> Option<u64> {
@@ -29,6 +82,16 @@ pub(crate) fn digits(bytes: &[u8]) -> Option<u64> {
         return None;
     }
     let mut value: u64 = 0;
+    if bytes.len() <= SAFE_DIGITS {
+        for &byte in bytes {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                return None;
+            }
+            value = value * 10 + u64::from(digit);
+        }
+        return Some(value);
+    }
     for &byte in bytes {
         if !byte.is_ascii_digit() {
             return None;
@@ -53,17 +116,35 @@ pub(crate) fn digits_exact(bytes: &[u8]) -> Option<u64> {
     })
 }
 
+/// The numbers from 00 to 99.
+static PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut number = 0;
+    while number < pairs.len() {
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    pairs
+};
+
 /// Appends a number in decimal.
 pub(crate) fn push_u64(out: &mut Vec<u8>, mut value: u64) {
     let mut text = [0u8; 20];
     let mut at = text.len();
-    loop {
-        at -= 1;
-        text[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
+    while value >= 10 {
+        let pair = PAIRS[(value % 100) as usize];
+        value /= 100;
+        text[at - 2] = pair[0];
+        text[at - 1] = pair[1];
+        at -= 2;
+        // A leading zero of the last pair is no digit of the number.
+        if value == 0 && pair[0] == b'0' {
+            at += 1;
         }
+    }
+    if value > 0 || at == text.len() {
+        at -= 1;
+        text[at] = b'0' + value as u8;
     }
     out.extend_from_slice(&text[at..]);
 }
@@ -89,7 +170,9 @@ mod tests {
             assert_eq!(digits(text.as_bytes()), saturating, "{text}");
             assert_eq!(digits_exact(text.as_bytes()), exact, "{text}");
         }
-        for value in [0, 9, 10, 12345, u64::MAX] {
+        let powers = (0..20).map(|digits| 10u64.pow(digits));
+        let edges = powers.flat_map(|power| [power - 1, power, power + 1, power.saturating_mul(5)]);
+        for value in edges.chain([12345, 101, 1_000_100, u64::MAX]) {
             let mut out = Vec::new();
             push_u64(&mut out, value);
             assert_eq!(out, value.to_string().into_bytes());
