@@ -47,18 +47,7 @@ impl Token {
     /// Whether `credentials` are this token. The time taken depends on the lengths alone.
     #[must_use]
     pub fn matches(&self, credentials: &[u8]) -> bool {
-        if self.0.len() != credentials.len() {
-            return false;
-        }
-        // Words instead of bytes: the barrier that keeps each comparison from being optimized
-        // away is paid an eighth as often.
-        let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
-        let (own, shown) = (self.0.chunks_exact(8), credentials.chunks_exact(8));
-        let mut same = own.remainder().ct_eq(shown.remainder());
-        for (own, shown) in own.zip(shown) {
-            same &= word(own).ct_eq(&word(shown));
-        }
-        same.into()
+        self.0.ct_eq(credentials).into()
     }
 
     /// The bytes to send. Keep them out of logs.
