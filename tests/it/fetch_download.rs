@@ -228,6 +228,25 @@ fn what_a_crash_may_leave_does_not_end_up_in_the_file() {
     finish(answer(end), 10);
 }
 
+/// The state told the tag of an answer that broke before its content; the content was that of the
+/// next answer, of another version. Had the source changed back, the two would have met.
+#[test]
+fn a_change_before_the_first_byte_is_noticed() {
+    let scratch = Scratch::new("early");
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nETag: \"v\"\r\n\r\n";
+    let other = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nETag: \"w\"\r\n\r\nnew";
+    let script = Script::play(vec![answer(head), answer(other), answer(other)]);
+    let mut retry = RetryPolicy::default();
+    retry.pause = Duration::from_millis(1);
+    retry.from_nothing = true;
+    let builder = PeerClient::builder(script.base(), "secret").retry(retry);
+    let client = builder.build().unwrap();
+    let done = client.download("a", scratch.target()).unwrap();
+    assert_eq!((done.len, done.resumed_from), (3, 0));
+    assert_eq!(fs::read(scratch.target()).unwrap(), b"new");
+    assert!(script.requests()[1].contains("If-Range: \"v\"\r\n"));
+}
+
 #[test]
 fn another_handle_is_another_download() {
     let scratch = Scratch::new("handle");

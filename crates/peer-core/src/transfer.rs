@@ -221,6 +221,12 @@ impl<E> Transfer<E> {
         self.version
     }
 
+    /// Holds every further answer to `version`, although nothing of it was handed over yet: the
+    /// caller has acted on what the head told.
+    pub fn bind(&mut self, version: Version) {
+        self.given = Some(version);
+    }
+
     /// Why the transfer failed; `None` if it did not, or if it was told before.
     pub fn take_setback(&mut self) -> Option<Setback<E>> {
         match &mut self.state {
@@ -610,6 +616,13 @@ mod tests {
         scene.end(None, 0, Err(Setback::Network("refused")));
         scene.wait();
         assert_eq!(scene.attempt().version, given);
+        // And so does what the caller has noted.
+        let mut scene = Scene::new(bytes(0, None), policy());
+        let told = answer(Some("v"), Some(10));
+        scene.transfer.bind(told.version());
+        scene.end(Some(told), 0, cut());
+        scene.wait();
+        assert_eq!(scene.attempt().version, Some(told.version()));
     }
 
     #[test]

@@ -67,6 +67,11 @@ impl RunningTransfer {
         self.open.as_ref()?.fetch.answer()
     }
 
+    /// Holds every further answer to the version that the caller has noted.
+    pub(crate) fn bind(&mut self, version: Version) {
+        self.transfer.bind(version);
+    }
+
     /// Runs to the end, with a sink that takes everything.
     pub(crate) fn run(
         &mut self,

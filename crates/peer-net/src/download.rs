@@ -164,6 +164,9 @@ impl PeerClient {
                 (None, answer) => answer.map(|answer| answer.version()),
             };
             state.version = told.unwrap_or_default();
+            // A connection that breaks before any content could lead to another version, and the
+            // part would be of that one.
+            running.bind(state.version);
             place.store(handle, state).map_err(Failure::Sink)?;
         }
         let mut sink = PartSink::open(handle, place, state).map_err(Failure::Sink)?;

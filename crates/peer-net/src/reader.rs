@@ -158,8 +158,9 @@ impl PeerReader {
             (Ok(None), None) => (None, None),
             (Err(failure), _) => return Err(self.failed(lane, failure)),
         };
-        if self.version.is_none() {
-            self.version = version;
+        if let (None, Some(version)) = (self.version, version) {
+            self.version = Some(version);
+            running.bind(version);
         }
         let latency = begun.elapsed();
         self.policy.handle_opened(lane, start, len, told, latency);
