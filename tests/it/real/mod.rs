@@ -1,4 +1,5 @@
-//! Programs that were not written for us, against the example as a user runs it: byte-exact.
+//! Programs that were not written for us, against the example as a user runs it, and our client
+//! against servers that were not: byte-exact.
 //!
 //! A program that is not installed is skipped loudly. Where everything must be there, set
 //! `PEER_TESTS_REQUIRE_PROGRAMS`: what is missing then fails.
@@ -14,4 +15,5 @@ mod harness;
 mod media;
 mod mend;
 mod mpv;
+mod servers;
 mod wget;
