@@ -19,7 +19,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -234,11 +234,11 @@ struct Log {
 }
 
 impl ScriptServer {
-    /// Listens on an ephemeral port of 127.0.0.1.
+    /// Listens on an ephemeral port of [`own_loopback`].
     pub fn start(script: Script) -> Self {
-        match Self::start_on("127.0.0.1:0", script) {
+        match Self::start_on(&format!("{}:0", own_loopback()), script) {
             Ok(server) => server,
-            Err(error) => panic!("cannot listen on 127.0.0.1: {error}"),
+            Err(error) => panic!("cannot listen on loopback: {error}"),
         }
     }
 
@@ -813,6 +813,20 @@ pub fn chunked(content: &[u8], size: usize) -> Vec<u8> {
     }
     bytes.extend_from_slice(b"0\r\n\r\n");
     bytes
+}
+
+/// A loopback address that this process has to itself, where the system takes all of 127.0.0.0/8
+/// for loopback; 127.0.0.1 elsewhere.
+///
+/// Tests of restarted servers dial ports that they have given up, and the system may have given
+/// such a port to a server here: then a stranger's request turns up among those a row counts.
+pub fn own_loopback() -> Ipv4Addr {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let own = Ipv4Addr::new(127, high | 0x80, middle, low);
+    match TcpListener::bind((own, 0)) {
+        Ok(_) => own,
+        Err(_) => Ipv4Addr::LOCALHOST,
+    }
 }
 
 /// The bytes from `first` to `last`, as far as there are any.

@@ -1,7 +1,7 @@
 //! What the caller passes in: bases and tokens that cannot be sent safely are refused before
 //! anything is sent, and every handle reaches the server as the one path segment it is.
 
-use peer_tests::script::{Script, ScriptServer, response};
+use peer_tests::script::{Script, ScriptServer, own_loopback, response};
 
 use super::table::{
     CONTENT, Call, Case, HANDLE, TOKEN, Verdict, WHOLE, any_error, broken, call, judge, known,
@@ -40,7 +40,7 @@ fn case(name: String, run: impl FnOnce() -> Vec<String> + Send + 'static) -> (St
 
 #[test]
 fn bases_that_are_refused() {
-    // {port} is the port of a server that would answer.
+    // {port} is the port of a server that would answer, and 127.0.0.1 stands for its address.
     let bases = [
         "",
         ":",
@@ -114,7 +114,9 @@ fn bases_that_are_refused() {
     run_cases(bases.into_iter().map(|pattern| {
         case(format!("{pattern:?}"), move || {
             let server = server();
-            let base = pattern.replace("{port}", &server.address().port().to_string());
+            let base = pattern
+                .replace("{port}", &server.address().port().to_string())
+                .replace("127.0.0.1", &server.address().ip().to_string());
             let mut failures = Vec::new();
             for what in CALLS {
                 let seen = call(&base, TOKEN, HANDLE, what);
@@ -233,10 +235,10 @@ fn link_local_addresses() {
 
 #[test]
 fn peers_that_are_not_there() {
-    // A port that was free a moment ago.
-    let gone = server().base();
+    // Never given to whoever asks for any port, and nothing serves it (tcpmux).
+    let nobody = format!("{}:1", own_loopback());
     for what in CALLS {
-        let seen = call(&gone, TOKEN, HANDLE, what);
+        let seen = call(&nobody, TOKEN, HANDLE, what);
         judge(&broken(0), what, &seen).unwrap();
         let seen = call("127.0.0.1:0", TOKEN, HANDLE, what);
         judge(&broken(0), what, &seen).unwrap();
