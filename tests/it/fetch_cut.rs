@@ -156,14 +156,16 @@ fn exchanges() -> Vec<Exchange> {
             "chunked",
             0,
             None,
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n012\r\n7;a\r\n3456789\r\n0\r\nA: b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+             3\r\n012\r\n7;a\r\n3456789\r\n0\r\nA: b\r\n\r\n",
             b"0123456789",
         ),
         exchange(
             "206, chunked",
             2,
             None,
-            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 2-9/10\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n23456789\r\n0\r\n\r\n",
+            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 2-9/10\r\n\
+             Transfer-Encoding: chunked\r\n\r\n8\r\n23456789\r\n0\r\n\r\n",
             b"23456789",
         ),
         exchange(
