@@ -119,3 +119,18 @@ fn nothing_is_sent_for_what_cannot_be_asked() {
         io::ErrorKind::WouldBlock
     );
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_told_as_one() {
+    let whole = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789";
+    let script = Script::play(vec![answer(whole)]);
+    let mut full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    match fetch_to_writer(&script.base(), "secret", "a", 0, None, &mut full) {
+        Err(PeerError::Io(error)) => assert_eq!(error.kind(), io::ErrorKind::StorageFull),
+        other => panic!("{other:?}"),
+    }
+}
