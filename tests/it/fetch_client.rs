@@ -13,7 +13,7 @@ use cranpose_services::peer::{
 };
 use peer_net::client_connect::{ClientStream, Connect};
 
-use crate::fetch_script::{Act, Script, answer};
+use crate::fetch_script::{Act, Script, alone, answer};
 
 const WHOLE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nETag: \"v\"\r\n\r\n0123456789";
 
@@ -189,7 +189,7 @@ fn without_a_strong_tag_a_break_is_final() {
 #[test]
 fn a_break_that_nobody_mends_is_reported_as_it_was() {
     // Nobody listens any more when the second attempt is made.
-    let script = Script::play(vec![answer(cut("ETag: \"v\"\r\n"))]);
+    let script = Script::play_at(alone(1), vec![answer(cut("ETag: \"v\"\r\n"))]);
     let mut retry = RetryPolicy::default();
     retry.attempts = 3;
     retry.pause = Duration::from_millis(1);

@@ -14,7 +14,7 @@ use cranpose_services::peer::{
     ReadAheadConfig, RetryPolicy, SourceResolver,
 };
 
-use crate::fetch_script::{Script, answer};
+use crate::fetch_script::{Script, alone, answer};
 
 fn serve(resolver: SourceResolver) -> PeerServer {
     PeerServer::start("127.0.0.1:0", "secret", resolver).unwrap()
@@ -180,14 +180,14 @@ fn a_connection_that_breaks_and_breaks_is_mended_and_mended() {
 #[test]
 fn a_server_that_starts_again_is_found_again() {
     let bytes = sample(200_000);
-    let server = serve_one(BytesSource::new(bytes.clone()));
+    let source: Arc<dyn ByteSource> = Arc::new(BytesSource::new(bytes.clone()));
+    let resolver: SourceResolver = Arc::new(move |_| Some(Arc::clone(&source)));
+    let server = PeerServer::start((alone(2), 0), "secret", Arc::clone(&resolver)).unwrap();
     let address = server.local_addr();
     let mut reader = client(address).reader_with("a", small()).unwrap();
     let mut buf = vec![0; 2_000];
     reader.read_exact(&mut buf).unwrap();
     server.shutdown(Duration::ZERO);
-    let source: Arc<dyn ByteSource> = Arc::new(BytesSource::new(bytes.clone()));
-    let resolver: SourceResolver = Arc::new(move |_| Some(Arc::clone(&source)));
     let again = PeerServer::start(address, "secret", resolver).unwrap();
     let mut all = buf;
     reader.read_to_end(&mut all).unwrap();

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::mpsc::{Receiver, channel},
     thread::JoinHandle,
 };
@@ -35,7 +35,12 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) fn play(connections: Vec<Vec<Act>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::play_at(Ipv4Addr::LOCALHOST, connections)
+    }
+
+    /// As [`play`](Self::play), at an address of [`alone`].
+    pub(crate) fn play_at(ip: Ipv4Addr, connections: Vec<Vec<Act>>) -> Self {
+        let listener = TcpListener::bind((ip, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (report, requests) = channel();
         let (tell, told) = channel();
@@ -77,6 +82,19 @@ impl Script {
     pub(crate) fn requests(mut self) -> Vec<String> {
         self.thread.take().unwrap().join().unwrap();
         self.requests.try_iter().collect()
+    }
+}
+
+/// A loopback address for one test alone, where the system takes all of 127.0.0.0/8 for loopback.
+///
+/// A test that dials a port that it has given up might else meet the server of another test, which
+/// the system has given the port to since.
+pub(crate) fn alone(test: u8) -> Ipv4Addr {
+    let [_, _, middle, low] = std::process::id().to_be_bytes();
+    let own = Ipv4Addr::new(127, 64 + test % 64, middle, low);
+    match TcpListener::bind((own, 0)) {
+        Ok(_) => own,
+        Err(_) => Ipv4Addr::LOCALHOST,
     }
 }
 
