@@ -94,6 +94,7 @@ fn plant(canary: &Canary, tree: &Path, scratch: &Path) -> Result<Done, String> {
     let outcome = planted.and_then(|()| {
         for check in &canary.by {
             if let Some(test) = caught_by(check, tree, scratch)? {
+                println!("caught by {test}");
                 return Ok(Done::Ran(format!("caught by {test}")));
             }
         }
