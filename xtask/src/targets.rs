@@ -303,7 +303,9 @@ fn check_in(
 
 /// Runs the suite on a target of the tested tier, or on the machine's own.
 pub(crate) fn test(target: &Target, show: Show) -> Result<Done, String> {
-    test_in(target, show, run::cargo(), &["--lib", "--tests"])
+    // One run on a strange target is slow enough to want all that it can say.
+    let selection = ["--no-fail-fast", "--lib", "--tests"];
+    test_in(target, show, run::cargo(), &selection)
 }
 
 fn test_in(

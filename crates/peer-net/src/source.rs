@@ -409,6 +409,8 @@ mod tests {
         std::fs::write(&path, b"012345678").unwrap();
         assert_eq!(source.len(), Some(9));
         assert_ne!(source.entity_tag(), before.entity_tag);
+        // Windows keeps the name for as long as the file is open.
+        drop(source);
         std::fs::remove_file(&path).unwrap();
         assert!(FileSource::open(&path).is_err());
     }
