@@ -21,6 +21,10 @@ macro_rules! field_names {
             /// The known name spelled by `name`, in any case; `None` for every other.
             #[must_use]
             pub fn parse(name: &[u8]) -> Option<Self> {
+                // Nearly every name is spelled as its RFC does, and that is told by a few words.
+                $(if name == $text.as_bytes() {
+                    return Some(Self::$variant);
+                })*
                 // The length tells most names apart, so at most a few comparisons are made.
                 $(if name.len() == $text.len() && name.eq_ignore_ascii_case($text.as_bytes()) {
                     return Some(Self::$variant);

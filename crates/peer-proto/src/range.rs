@@ -130,7 +130,7 @@ impl<'a> RangeSet<'a> {
     pub fn parse(value: &'a [u8]) -> Result<Self, Ignored> {
         const UNIT: &[u8] = b"bytes";
         if let Some(range_set) = value.strip_prefix(b"bytes=") {
-            if let only @ Some(_) = parse_spec(range_set) {
+            if let only @ Some(_) = plain_spec(range_set) {
                 return Ok(Self { range_set, only });
             }
         }
@@ -182,6 +182,22 @@ impl<'a> RangeSet<'a> {
         let members = self.range_set.split(|&byte| byte == b',').map(text::trim);
         members.filter(|member| !member.is_empty())
     }
+}
+
+/// Parses `first-pos "-" [last-pos]` in one pass. `None` for everything else, valid or not.
+fn plain_spec(range_set: &[u8]) -> Option<RangeSpec> {
+    let (first_pos, rest) = text::leading_digits(range_set)?;
+    let last_pos = match rest.strip_prefix(b"-")? {
+        [] => None,
+        rest => match text::leading_digits(rest)? {
+            (last_pos, []) if first_pos <= last_pos => Some(last_pos),
+            _ => return None,
+        },
+    };
+    Some(RangeSpec::Int {
+        first_pos,
+        last_pos,
+    })
 }
 
 fn parse_spec(member: &[u8]) -> Option<RangeSpec> {

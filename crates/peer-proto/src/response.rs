@@ -189,17 +189,20 @@ impl<'a> HeadWriter<'a> {
         Self(out)
     }
 
+    #[inline]
     fn name(&mut self, name: &str) {
         self.0.extend_from_slice(name.as_bytes());
         self.0.extend_from_slice(b": ");
     }
 
+    #[inline]
     fn line_end(&mut self) -> &mut Self {
         self.0.extend_from_slice(b"\r\n");
         self
     }
 
     /// Appends a field line with a text or other bytes for its value.
+    #[inline]
     pub fn field(&mut self, name: &str, value: impl AsRef<[u8]>) -> &mut Self {
         self.name(name);
         self.0.extend_from_slice(value.as_ref());

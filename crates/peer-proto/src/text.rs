@@ -82,16 +82,6 @@ pub(crate) fn digits(bytes: &[u8]) -> Option<u64> {
         return None;
     }
     let mut value: u64 = 0;
-    if bytes.len() <= SAFE_DIGITS {
-        for &byte in bytes {
-            let digit = byte.wrapping_sub(b'0');
-            if digit > 9 {
-                return None;
-            }
-            value = value * 10 + u64::from(digit);
-        }
-        return Some(value);
-    }
     for &byte in bytes {
         if !byte.is_ascii_digit() {
             return None;
@@ -101,6 +91,24 @@ pub(crate) fn digits(bytes: &[u8]) -> Option<u64> {
             .saturating_add(u64::from(byte - b'0'));
     }
     Some(value)
+}
+
+/// The number that the bytes start with, and what stands behind it. `None`: there is none, or it
+/// has more digits than always fit.
+pub(crate) fn leading_digits(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0;
+    let mut len = 0;
+    for &byte in bytes.iter().take(SAFE_DIGITS + 1) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        value = u64::wrapping_add(u64::wrapping_mul(value, 10), u64::from(digit));
+        len += 1;
+    }
+    (1..=SAFE_DIGITS)
+        .contains(&len)
+        .then(|| (value, &bytes[len..]))
 }
 
 /// Like [`digits`], but a number that does not fit is `None` too.
@@ -176,6 +184,24 @@ mod tests {
             let mut out = Vec::new();
             push_u64(&mut out, value);
             assert_eq!(out, value.to_string().into_bytes());
+        }
+    }
+
+    #[test]
+    fn leading_numbers() {
+        for (text, expected) in [
+            ("", None),
+            ("-", None),
+            ("0-", Some((0, "-"))),
+            ("12", Some((12, ""))),
+            (
+                "9999999999999999999,",
+                Some((9_999_999_999_999_999_999, ",")),
+            ),
+            ("00000000000000000001", None),
+        ] {
+            let expected = expected.map(|(number, rest)| (number, rest.as_bytes()));
+            assert_eq!(leading_digits(text.as_bytes()), expected, "{text}");
         }
     }
 

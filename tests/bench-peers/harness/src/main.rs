@@ -9,9 +9,11 @@ use std::process::ExitCode;
 mod content;
 mod cpu;
 mod load;
+mod probe;
 mod report;
 mod serve;
 mod table;
+mod units;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -22,8 +24,10 @@ fn main() -> ExitCode {
     let ended = match part {
         "serve" => serve::run(rest),
         "load" => load::run(rest),
+        "probe" => probe::run(rest),
         "table" => table::run(rest),
-        _ => Err("one of: serve, load, table".to_owned()),
+        "units" => units::run(rest),
+        _ => Err("one of: serve, load, probe, table, units".to_owned()),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

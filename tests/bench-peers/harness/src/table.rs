@@ -102,6 +102,10 @@ const SIDES: &[Side] = &[
         name: "peer",
         start: peer,
     },
+    Side {
+        name: "probe",
+        start: probe,
+    },
 ];
 
 /// Where things stand.
@@ -181,6 +185,12 @@ fn nginx(place: &Place) -> Result<Server, String> {
 fn peer(place: &Place) -> Result<Server, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     spawn_with_port(Command::new(program).arg("serve").arg(&place.file))
+}
+
+/// The bound that is no server.
+fn probe(place: &Place) -> Result<Server, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    spawn_with_port(Command::new(program).arg("probe").arg(&place.file))
 }
 
 /// Starts a program that prints its port and ends with its standard input.
