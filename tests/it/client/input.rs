@@ -195,44 +195,6 @@ fn scope_ids() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// A link-local address cannot be reached without its scope, so this shows that it is used.
-#[test]
-fn link_local_addresses() {
-    let interfaces = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
-    // address, index, prefix length, scope, flags, name; 20 is the scope of link-local addresses.
-    let found = interfaces.lines().find_map(|line| {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let [address, index, _, "20", _, name] = words[..] else {
-            return None;
-        };
-        let groups: Vec<&str> = (0..8).map(|group| &address[group * 4..][..4]).collect();
-        let index = u32::from_str_radix(index, 16).ok()?;
-        Some((groups.join(":"), index, name.to_owned()))
-    });
-    let Some((address, index, name)) = found else {
-        eprintln!("SKIPPED client::input::link_local_addresses: no link-local address here");
-        return;
-    };
-    let Ok(server) = ScriptServer::start_on(&format!("[{address}%{index}]:0"), whole()) else {
-        eprintln!("SKIPPED client::input::link_local_addresses: cannot listen on [{address}]");
-        return;
-    };
-    let port = server.address().port();
-    let mut failures = Vec::new();
-    for scope in [index.to_string(), name] {
-        for what in CALLS {
-            let seen = call(&format!("[{address}%{scope}]:{port}"), TOKEN, HANDLE, what);
-            failures.extend(judge(&success(what), what, &seen).err());
-        }
-    }
-    for request in server.requests() {
-        if request.fields("host") != [format!("[{address}]:{port}")] {
-            failures.push(format!("Host is {:?}", request.fields("host")));
-        }
-    }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-}
-
 #[test]
 fn peers_that_are_not_there() {
     // Never given to whoever asks for any port, and nothing serves it (tcpmux).
