@@ -486,7 +486,7 @@ mod tests {
             complaints_about(banned_calls, net, "let now = Instant::now();"),
             0
         );
-        let example = "crates/cranpose-services/examples/peer.rs";
+        let example = "crates/cranpose-services/examples/peer/main.rs";
         assert_eq!(
             complaints_about(banned_calls, example, "println!(\"shared\");"),
             0
