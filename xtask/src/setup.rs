@@ -9,7 +9,11 @@ const OPTIONAL: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("ffmpeg", "ffmpeg"),
     ("ffprobe", "ffmpeg"),
+    ("lighttpd", "lighttpd"),
+    ("mpv", "mpv"),
     ("nginx", "nginx"),
+    ("python3", "python3"),
+    ("script", "bsdutils"),
     ("wget", "wget"),
 ];
 
