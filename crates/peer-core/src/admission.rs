@@ -3,9 +3,11 @@
 //! Connections that have not shown the token live in a small budget of their own, so strangers
 //! compete with strangers only. There the newest gets in: a paired peer sends its head at once and
 //! is out of this budget within milliseconds, while whoever fills it is there to stay. Whoever
-//! holds most pays first, so that one host cannot push out all others.
+//! holds most pays first, so that one host cannot push out all others. And whoever has not been
+//! listened to yet stays before whoever is known to be silent: else a burst of strangers would push
+//! out a peer whose head is there and whose thread had no turn.
 
-use core::net::IpAddr;
+use core::{cmp::Reverse, net::IpAddr};
 
 /// How many connections a server keeps at the same time. Each one is a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +38,23 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Has not shown the token since it came.
-    Stranger,
+    Stranger {
+        /// It is being waited for. Otherwise it was not listened to since it came, or since it last
+        /// sent something, and the token may be among what is there.
+        silent: bool,
+    },
     /// Has shown it, and waits for its next request since this point of a growing count.
     Idle(u64),
     /// Has shown it, and is being served.
     Busy,
+}
+
+impl Standing {
+    /// Whether the token was not shown.
+    #[must_use]
+    pub const fn is_stranger(self) -> bool {
+        matches!(self, Self::Stranger { .. })
+    }
 }
 
 /// One connection that is there already.
@@ -72,15 +86,15 @@ pub fn admit_stranger(limits: &Limits, address: IpAddr, holders: &[Holder]) -> D
     let strangers = || {
         holders
             .iter()
-            .filter(|holder| holder.standing == Standing::Stranger)
+            .filter(|holder| holder.standing.is_stranger())
     };
     let from = |address: IpAddr| strangers().filter(move |holder| holder.address == address);
     if limits.strangers == 0 || limits.strangers_per_address == 0 {
         return Decision::Refuse;
     }
     if from(address).count() >= limits.strangers_per_address {
-        let oldest = from(address).min_by_key(|holder| holder.arrival);
-        return oldest.map_or(Decision::Refuse, |holder| Decision::Replace(holder.arrival));
+        let first = from(address).max_by_key(patience);
+        return first.map_or(Decision::Refuse, |holder| Decision::Replace(holder.arrival));
     }
     if strangers().count() < limits.strangers {
         return Decision::Admit;
@@ -89,21 +103,27 @@ pub fn admit_stranger(limits: &Limits, address: IpAddr, holders: &[Holder]) -> D
 }
 
 /// Which stranger gives way, by its arrival number, where room is needed, in the budget or of the
-/// system's: of the addresses that hold most, the one whose oldest connection is oldest, that one.
+/// system's: one of the address that holds most, a silent one if there is one, the oldest of those.
 #[must_use]
 pub fn stranger_to_go(holders: &[Holder]) -> Option<u64> {
     let strangers = || {
         holders
             .iter()
-            .filter(|holder| holder.standing == Standing::Stranger)
+            .filter(|holder| holder.standing.is_stranger())
     };
     let held = |address: IpAddr| {
         strangers()
             .filter(move |holder| holder.address == address)
             .count()
     };
-    let key = |holder: &&Holder| (held(holder.address), std::cmp::Reverse(holder.arrival));
+    let key = |holder: &&Holder| (held(holder.address), patience(holder));
     strangers().max_by_key(key).map(|holder| holder.arrival)
+}
+
+/// The greater, the sooner a stranger has to go: the silent before the others, the oldest first.
+fn patience(holder: &&Holder) -> (bool, Reverse<u64>) {
+    let silent = holder.standing == Standing::Stranger { silent: true };
+    (silent, Reverse(holder.arrival))
 }
 
 /// Decides about a connection from `address` that has just shown the token. An idle connection
@@ -113,7 +133,7 @@ pub fn admit_paired(limits: &Limits, address: IpAddr, holders: &[Holder]) -> Dec
     let paired = || {
         holders
             .iter()
-            .filter(|holder| holder.standing != Standing::Stranger)
+            .filter(|holder| !holder.standing.is_stranger())
     };
     let count = |address: IpAddr| {
         paired()
@@ -128,10 +148,7 @@ pub fn admit_paired(limits: &Limits, address: IpAddr, holders: &[Holder]) -> Dec
             _ => None,
         });
         let chosen = idle.max_by_key(|(holder, since)| {
-            (
-                count(holder.address),
-                std::cmp::Reverse((*since, holder.arrival)),
-            )
+            (count(holder.address), Reverse((*since, holder.arrival)))
         });
         chosen.map_or(Decision::Refuse, |(holder, _)| {
             Decision::Replace(holder.arrival)
@@ -158,6 +175,9 @@ mod tests {
         paired_per_address: 3,
     };
 
+    const SILENT: Standing = Standing::Stranger { silent: true };
+    const UNHEARD: Standing = Standing::Stranger { silent: false };
+
     fn address(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])
     }
@@ -175,37 +195,46 @@ mod tests {
     #[test]
     fn strangers() {
         use Decision::{Admit, Replace};
-        use Standing::{Busy, Stranger};
+        use Standing::Busy;
         for (rows, from, expected) in [
             (&[][..], 1, Admit),
-            (&[(1, Stranger), (1, Stranger)], 1, Admit),
+            (&[(1, SILENT), (1, SILENT)], 1, Admit),
             // One address pays itself, even while there is room for others.
-            (
-                &[(1, Stranger), (1, Stranger), (1, Stranger)],
-                1,
-                Replace(0),
-            ),
-            (&[(1, Stranger), (1, Stranger), (1, Stranger)], 2, Admit),
+            (&[(1, SILENT), (1, SILENT), (1, SILENT)], 1, Replace(0)),
+            (&[(1, SILENT), (1, SILENT), (1, SILENT)], 2, Admit),
             // Full: whoever holds most pays, with its oldest.
             (
-                &[(2, Stranger), (1, Stranger), (1, Stranger), (1, Stranger)],
+                &[(2, SILENT), (1, SILENT), (1, SILENT), (1, SILENT)],
                 2,
                 Replace(1),
             ),
             (
-                &[(2, Stranger), (1, Stranger), (1, Stranger), (3, Stranger)],
+                &[(2, SILENT), (1, SILENT), (1, SILENT), (3, SILENT)],
                 4,
                 Replace(1),
             ),
             // All hold the same: the oldest.
             (
-                &[(4, Stranger), (3, Stranger), (2, Stranger), (1, Stranger)],
+                &[(4, SILENT), (3, SILENT), (2, SILENT), (1, SILENT)],
                 5,
                 Replace(0),
             ),
             (
-                &[(1, Stranger), (2, Stranger), (1, Stranger), (2, Stranger)],
+                &[(1, SILENT), (2, SILENT), (1, SILENT), (2, SILENT)],
                 5,
+                Replace(0),
+            ),
+            // Whoever was not listened to yet stays, while there is somebody silent.
+            (&[(1, UNHEARD), (1, SILENT), (1, SILENT)], 1, Replace(1)),
+            (
+                &[(1, UNHEARD), (2, UNHEARD), (3, SILENT), (4, SILENT)],
+                5,
+                Replace(2),
+            ),
+            // But one address does not keep the others out by it.
+            (
+                &[(1, UNHEARD), (1, UNHEARD), (2, SILENT), (1, UNHEARD)],
+                3,
                 Replace(0),
             ),
             // Paired connections are another budget.
@@ -227,11 +256,11 @@ mod tests {
     #[test]
     fn paired() {
         use Decision::{Admit, Refuse, Replace};
-        use Standing::{Busy, Idle, Stranger};
+        use Standing::{Busy, Idle};
         for (rows, from, expected) in [
             (&[][..], 1, Admit),
             (
-                &[(1, Stranger), (1, Stranger), (1, Stranger), (1, Stranger)],
+                &[(1, SILENT), (1, SILENT), (1, SILENT), (1, SILENT)],
                 1,
                 Admit,
             ),
@@ -277,7 +306,7 @@ mod tests {
             }
             present.push(Holder {
                 address: from,
-                standing: Standing::Stranger,
+                standing: SILENT,
                 arrival,
             });
             assert!(present.len() <= LIMITS.strangers);

@@ -173,11 +173,15 @@ impl<'a> Driver<'a> {
             if self.service.draining.load(Ordering::SeqCst) {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
+        } else {
+            self.connection.set_silent(true);
         }
         let received = self.stream.read(self.machine.receive_buffer());
         self.now = read_clocks();
         if waits {
             self.connection.set_busy();
+        } else {
+            self.connection.set_silent(false);
         }
         match received {
             Ok(0) => self.machine.handle_eof(self.now),

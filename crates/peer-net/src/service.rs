@@ -77,9 +77,10 @@ pub(crate) fn count(counter: &AtomicU64) {
 }
 
 /// Values of [`Connection::standing`] below this are no points in time.
-const IDLE_FROM: u64 = 2;
-const STRANGER: u64 = 0;
-const BUSY: u64 = 1;
+const IDLE_FROM: u64 = 3;
+const UNHEARD: u64 = 0;
+const SILENT: u64 = 1;
+const BUSY: u64 = 2;
 
 /// Value of [`Connection::token`] before one was shown.
 const NO_TOKEN: u64 = u64::MAX;
@@ -89,7 +90,7 @@ pub(crate) struct Connection {
     pub(crate) stream: Arc<dyn Stream>,
     pub(crate) address: IpAddr,
     arrival: u64,
-    /// [`STRANGER`], [`BUSY`], or idle since that many milliseconds after the server's start.
+    /// [`UNHEARD`], [`SILENT`], [`BUSY`], or idle since that many milliseconds after the server's start.
     standing: AtomicU64,
     /// Number of the token it was last authorized with.
     token: AtomicU64,
@@ -100,7 +101,8 @@ pub(crate) struct Connection {
 impl Connection {
     fn standing(&self) -> Standing {
         match self.standing.load(Ordering::SeqCst) {
-            STRANGER => Standing::Stranger,
+            UNHEARD => Standing::Stranger { silent: false },
+            SILENT => Standing::Stranger { silent: true },
             BUSY => Standing::Busy,
             since => Standing::Idle(since),
         }
@@ -111,6 +113,12 @@ impl Connection {
         let was_cut = self.cut.swap(true, Ordering::Relaxed);
         self.stream.hang_up();
         !was_cut
+    }
+
+    /// States whether a connection that has not shown the token is being waited for.
+    pub(crate) fn set_silent(&self, silent: bool) {
+        let standing = if silent { SILENT } else { UNHEARD };
+        self.standing.store(standing, Ordering::Relaxed);
     }
 
     pub(crate) fn set_busy(&self) {
@@ -169,7 +177,7 @@ impl Service {
             stream,
             address,
             arrival: self.next_arrival.fetch_add(1, Ordering::Relaxed),
-            standing: AtomicU64::new(STRANGER),
+            standing: AtomicU64::new(UNHEARD),
             token: AtomicU64::new(NO_TOKEN),
             cut: AtomicBool::new(false),
         });
@@ -227,7 +235,7 @@ impl Service {
             });
             return (Authorization::Denied, None);
         };
-        if connection.standing() == Standing::Stranger {
+        if connection.standing().is_stranger() {
             let mut connections = lock(&self.connections);
             let limits = &self.config.limits;
             match admission::admit_paired(limits, connection.address, &holders(&connections)) {
@@ -274,7 +282,7 @@ impl Service {
         let mut counts = [0; 3];
         for connection in lock(&self.connections).iter() {
             match connection.standing() {
-                Standing::Stranger => counts[0] += 1,
+                Standing::Stranger { .. } => counts[0] += 1,
                 Standing::Idle(_) => counts[1] += 1,
                 Standing::Busy => counts[2] += 1,
             }

@@ -118,7 +118,7 @@ impl Server {
             link,
             machine: ServerConnection::new(self.config, random, now(context.time)),
             address,
-            standing: Standing::Stranger,
+            standing: Standing::Stranger { silent: true },
             arrival: self.accepted,
             pending: Vec::new(),
             written: 0,
@@ -129,7 +129,7 @@ impl Server {
             promised: None,
             over: false,
         });
-        let strangers = self.count(|standing| standing == Standing::Stranger);
+        let strangers = self.count(Standing::is_stranger);
         assert!(strangers <= self.limits.strangers, "{strangers} strangers");
         Some(link)
     }
@@ -156,7 +156,7 @@ impl Server {
             .find(|one| one.arrival == arrival && !one.over)
             .expect("somebody who is there");
         match evicted.standing {
-            Standing::Stranger => assert!(for_stranger, "a paired peer pays with its like"),
+            Standing::Stranger { .. } => assert!(for_stranger, "a paired peer pays with its like"),
             Standing::Idle(_) => assert!(!for_stranger, "a stranger pushed a paired peer out"),
             Standing::Busy => panic!("a transfer was pushed out"),
         }
@@ -194,7 +194,7 @@ impl Server {
             self.revoked = true;
             context.happened.revoked = true;
             context.trace(|| "server: token revoked".to_owned());
-            moved |= self.drop_all(context, |one| one.standing != Standing::Stranger);
+            moved |= self.drop_all(context, |one| !one.standing.is_stranger());
         }
         for index in 0..self.connections.len() {
             moved |= self.step_connection(index, context);
@@ -328,7 +328,7 @@ impl Server {
         if !valid {
             return Authorization::Denied;
         }
-        if self.connections[index].standing == Standing::Stranger {
+        if self.connections[index].standing.is_stranger() {
             let address = self.connections[index].address;
             match admission::admit_paired(&self.limits, address, &self.holders()) {
                 Decision::Admit => {}
@@ -340,7 +340,7 @@ impl Server {
             }
         }
         self.connections[index].standing = Standing::Busy;
-        let paired = self.count(|standing| standing != Standing::Stranger);
+        let paired = self.count(|standing| !standing.is_stranger());
         assert!(paired <= self.limits.paired, "{paired} paired connections");
         Authorization::Granted
     }
