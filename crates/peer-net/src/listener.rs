@@ -234,6 +234,10 @@ impl Acceptors {
                     _ if self.is_over(listener) => {}
                     Failure::Shortage => {
                         self.shortage(listener, &error);
+                        if self.service.evict_stranger() {
+                            // Room is on its way, and whoever waits in the backlog may hold the token.
+                            backoff = BACKOFF_MIN;
+                        }
                         self.service.pause(backoff);
                         backoff = (backoff * 2).min(BACKOFF_MAX);
                     }
@@ -339,7 +343,6 @@ impl Acceptors {
 
     fn shortage(&self, listener: &Listener, error: &io::Error) {
         count(&self.service.counters.accept_failed);
-        self.service.evict_stranger();
         if lock(&listener.short).replace(Instant::now()).is_none() {
             log::warn!("cannot accept connections for now: {error}");
         }
