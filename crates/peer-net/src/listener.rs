@@ -32,11 +32,36 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Failures in a row, for no known reason, after which a listener counts as lost.
 const FAILURES_MAX: u32 = 32;
 
+/// A bound socket.
+struct Bound {
+    listener: TcpListener,
+    /// The same socket once more, to shut it down by. Made early: when descriptors have run out is
+    /// no time to make it.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    waker: TcpStream,
+}
+
+impl Bound {
+    /// On Linux and Android, shutting a listening socket down ends every `accept` on it. It is
+    /// reached through the type of a connected one, which has the call.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn new(listener: TcpListener) -> io::Result<Self> {
+        let waker = TcpStream::from(std::os::fd::OwnedFd::from(listener.try_clone()?));
+        Ok(Self { listener, waker })
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[allow(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
+    const fn new(listener: TcpListener) -> io::Result<Self> {
+        Ok(Self { listener })
+    }
+}
+
 /// A bound socket, and who waits at it.
 pub(crate) struct Listener {
     /// Gone when it is retired. Whoever is at `accept` holds a share of it, so that the port is
     /// free as soon as the last one has returned, whatever transfers still run.
-    socket: Mutex<Option<Arc<TcpListener>>>,
+    socket: Mutex<Option<Arc<Bound>>>,
     address: SocketAddr,
     /// Threads at `accept`, or on their way to it.
     acceptors: AtomicUsize,
@@ -70,7 +95,7 @@ impl Listener {
     pub(crate) fn new(socket: TcpListener) -> io::Result<Arc<Self>> {
         let address = socket.local_addr()?;
         Ok(Arc::new(Self {
-            socket: Mutex::new(Some(Arc::new(socket))),
+            socket: Mutex::new(Some(Arc::new(Bound::new(socket)?))),
             address,
             acceptors: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
@@ -123,20 +148,15 @@ impl Listener {
             .is_ok()
     }
 
-    /// On Linux and Android, shutting a listening socket down ends every `accept` on it. It is
-    /// reached through the type of a connected one, which has the call.
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn wake(&self, socket: &TcpListener) {
-        let woken = socket.try_clone().and_then(|socket| {
-            TcpStream::from(std::os::fd::OwnedFd::from(socket)).shutdown(std::net::Shutdown::Both)
-        });
-        if woken.is_err() {
+    fn wake(&self, socket: &Bound) {
+        if socket.waker.shutdown(std::net::Shutdown::Both).is_err() {
             self.wake_by_connecting();
         }
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    fn wake(&self, _: &TcpListener) {
+    fn wake(&self, _: &Bound) {
         self.wake_by_connecting();
     }
 
@@ -216,7 +236,7 @@ impl Acceptors {
                 listener.acceptors.fetch_sub(1, Ordering::SeqCst);
                 return;
             };
-            let accepted = socket.accept();
+            let accepted = socket.listener.accept();
             drop(socket);
             match accepted {
                 Ok((stream, address)) => {
