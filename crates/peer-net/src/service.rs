@@ -82,6 +82,10 @@ const UNHEARD: u64 = 0;
 const SILENT: u64 = 1;
 const BUSY: u64 = 2;
 
+/// Time for a newcomer's head to arrive, in which it does not give way to a shortage of the system's:
+/// whoever finds no descriptor has nobody to let in yet. A few times the way through a bad Wi-Fi.
+const HEAD_START: Duration = Duration::from_millis(200);
+
 /// Value of [`Connection::token`] before one was shown.
 const NO_TOKEN: u64 = u64::MAX;
 
@@ -90,6 +94,7 @@ pub(crate) struct Connection {
     pub(crate) stream: Arc<dyn Stream>,
     pub(crate) address: IpAddr,
     arrival: u64,
+    arrived: Instant,
     /// [`UNHEARD`], [`SILENT`], [`BUSY`], or idle since that many milliseconds after the server's start.
     standing: AtomicU64,
     /// Number of the token it was last authorized with.
@@ -177,6 +182,7 @@ impl Service {
             stream,
             address,
             arrival: self.next_arrival.fetch_add(1, Ordering::Relaxed),
+            arrived: Instant::now(),
             standing: AtomicU64::new(UNHEARD),
             token: AtomicU64::new(NO_TOKEN),
             cut: AtomicBool::new(false),
@@ -200,11 +206,17 @@ impl Service {
         }
     }
 
-    /// Closes the stranger that has to go first, if there is one: the system has no more descriptors
-    /// or threads, and somebody new may hold the token.
+    /// Closes the stranger that has to go first, if there is one that had its [`HEAD_START`]: the
+    /// system has no more descriptors or threads, and somebody new may hold the token.
     pub(crate) fn evict_stranger(&self) -> bool {
         let mut connections = lock(&self.connections);
-        let chosen = admission::stranger_to_go(&holders(&connections));
+        let mut holders = holders(&connections);
+        let is_new = |arrival| {
+            let mut all = connections.iter();
+            all.any(|other| other.arrival == arrival && other.arrived.elapsed() < HEAD_START)
+        };
+        holders.retain(|holder| !is_new(holder.arrival));
+        let chosen = admission::stranger_to_go(&holders);
         if let Some(arrival) = chosen {
             self.evict(&mut connections, arrival);
         }
