@@ -1,0 +1,242 @@
+//! What the app hears is what happened: one end for each start, with the true verdict.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use cranpose_services::peer::{
+    ByteSource, EntityTag, PeerServer, ServerConfig, ServerEvent, SourceResolver, TransferEnd,
+};
+use peer_tests::raw::RawPeer;
+
+use super::{
+    CONTENT_BYTES, Ledger, TOKEN, deserted, eventually, fetch_exact, get, patterned, request,
+    resolver, short_deadlines,
+};
+
+/// A source that goes wrong in the way its handle says, behind the bytes that are right.
+struct Wrong {
+    how: String,
+    tags: AtomicU64,
+}
+
+impl ByteSource for Wrong {
+    fn len(&self) -> Option<u64> {
+        (self.how != "unknown").then_some(CONTENT_BYTES as u64)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let at_start = self.how.ends_with("at once");
+        if at_start || offset >= CONTENT_BYTES as u64 / 2 {
+            match self.how.trim_end_matches(" at once") {
+                "fails" => return Err(io::Error::other("on purpose")),
+                "panics" => panic!("on purpose"),
+                "ends" => return Ok(0),
+                "lies" => return Ok(buf.len() + 1),
+                _ => {}
+            }
+        }
+        let rest = patterned(0, CONTENT_BYTES)
+            .get(offset as usize..)
+            .unwrap_or_default();
+        let len = rest.len().min(buf.len());
+        buf[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    fn entity_tag(&self) -> Option<EntityTag> {
+        if self.how == "changes" {
+            let version = self.tags.fetch_add(1, Ordering::SeqCst);
+            return EntityTag::strong(format!("v{version}")).ok();
+        }
+        None
+    }
+}
+
+fn wrong() -> SourceResolver {
+    Arc::new(|handle| {
+        let how = handle.to_owned();
+        let tags = AtomicU64::new(0);
+        Some(Arc::new(Wrong { how, tags }))
+    })
+}
+
+fn server(resolver: SourceResolver, deadlines: ServerConfig, ledger: &Arc<Ledger>) -> PeerServer {
+    let hook = Arc::clone(ledger);
+    PeerServer::builder(TOKEN, resolver)
+        .deadlines(deadlines)
+        .on_event(move |event| hook.hear(event))
+        .listen("127.0.0.1:0")
+        .unwrap()
+        .start()
+        .unwrap()
+}
+
+#[test]
+fn each_end_is_the_true_one() {
+    use TransferEnd::{Complete, SourceFailed};
+    for (handle, expected) in [
+        ("right", Complete),
+        ("unknown", Complete),
+        ("fails", SourceFailed),
+        ("panics", SourceFailed),
+        ("ends", SourceFailed),
+        ("lies", SourceFailed),
+        ("changes", SourceFailed),
+        // Before anything went out, the peer gets a 500; the transfer failed all the same.
+        ("fails%20at%20once", SourceFailed),
+        ("panics%20at%20once", SourceFailed),
+        ("ends%20at%20once", SourceFailed),
+        ("lies%20at%20once", SourceFailed),
+    ] {
+        let ledger = Arc::new(Ledger::default());
+        let server = server(wrong(), short_deadlines(), &ledger);
+        let response = get(server.local_addr(), TOKEN, handle, "").unwrap();
+        let whole = response.cut.is_none() && response.status() == 200;
+        assert_eq!(whole, expected == Complete, "{handle}: {:?}", response.head);
+        deserted(&server);
+        let ends = ledger.ends();
+        assert_eq!(ends.len(), 1, "{handle}: {ends:?}");
+        assert_eq!(ends[0].0, expected, "{handle}");
+        assert!(
+            expected != Complete || ends[0].1 == CONTENT_BYTES as u64,
+            "{handle}"
+        );
+        let stats = server.stats();
+        assert_eq!(stats.transfers, 1, "{handle}");
+        assert_eq!(
+            stats.transfers_complete,
+            u64::from(expected == Complete),
+            "{handle}"
+        );
+        // Counted where it cost the connection.
+        let was_cut = response.cut.is_some();
+        assert_eq!(stats.source_failed, u64::from(was_cut), "{handle}");
+        assert_eq!(stats.content_bytes, ends[0].1, "{handle}");
+    }
+}
+
+#[test]
+fn peers_that_go_away_or_stop_taking() {
+    let ledger = Arc::new(Ledger::default());
+    let deadlines = ServerConfig {
+        stall_timeout: Duration::from_millis(300),
+        ..short_deadlines()
+    };
+    let server = server(resolver(CONTENT_BYTES), deadlines, &ledger);
+    let mut gone = RawPeer::connect(server.local_addr()).unwrap();
+    gone.send(&request("any", TOKEN, "")).unwrap();
+    gone.read_head().unwrap().unwrap();
+    drop(gone);
+    deserted(&server);
+    let mut stalls = RawPeer::connect(server.local_addr()).unwrap();
+    stalls.send(&request("any", TOKEN, "")).unwrap();
+    stalls.read_head().unwrap().unwrap();
+    deserted(&server);
+    fetch_exact(server.local_addr(), 5, 100).unwrap();
+    deserted(&server);
+    let ends = ledger.ends();
+    let ended: Vec<TransferEnd> = ends.iter().map(|row| row.0).collect();
+    let expected = [
+        TransferEnd::HungUp,
+        TransferEnd::Stalled,
+        TransferEnd::Complete,
+    ];
+    assert_eq!(ended, expected);
+    let stats = server.stats();
+    assert_eq!(
+        (stats.hung_up, stats.timed_out, stats.source_failed),
+        (1, 1, 0)
+    );
+    assert_eq!((stats.transfers, stats.transfers_complete), (3, 1));
+    drop(stalls);
+}
+
+#[test]
+fn answers_without_content_are_no_transfers() {
+    let ledger = Arc::new(Ledger::default());
+    let server = server(resolver(100), short_deadlines(), &ledger);
+    let address = server.local_addr();
+    assert_eq!(get(address, "wrong", "any", "").unwrap().status(), 401);
+    assert_eq!(
+        get(address, TOKEN, "any", "Range: bytes=100-\r\n")
+            .unwrap()
+            .status(),
+        416
+    );
+    let more = "If-None-Match: \"pattern\"\r\n";
+    assert_eq!(get(address, TOKEN, "any", more).unwrap().status(), 304);
+    deserted(&server);
+    assert_eq!(ledger.ends(), []);
+    assert_eq!(ledger.refused.load(Ordering::SeqCst), 1);
+    let stats = server.stats();
+    assert_eq!(
+        (stats.transfers, stats.tokens_refused, stats.accepted),
+        (0, 1, 3)
+    );
+    assert_eq!(stats.requests, 2);
+}
+
+#[test]
+fn a_hook_that_panics_harms_nobody() {
+    let calls = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&calls);
+    let server = PeerServer::builder(TOKEN, resolver(1 << 20))
+        .on_event(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            panic!("on purpose");
+        })
+        .listen("127.0.0.1:0")
+        .unwrap()
+        .start()
+        .unwrap();
+    let address = server.local_addr();
+    for n in 0..5 {
+        fetch_exact(address, n, 1_000).unwrap();
+    }
+    assert_eq!(get(address, "wrong", "any", "").unwrap().status(), 401);
+    deserted(&server);
+    assert_eq!(server.stats().transfers_complete, 5);
+    assert_eq!(calls.load(Ordering::SeqCst), 5 * 3 + 1);
+}
+
+/// No lock is held while the hook runs: it may call whatever the server offers.
+#[test]
+fn a_hook_may_call_the_server() {
+    use std::sync::{OnceLock, Weak};
+    let slot: Arc<OnceLock<Weak<PeerServer>>> = Arc::default();
+    let own = Arc::clone(&slot);
+    let called = Arc::new(AtomicBool::new(false));
+    let calls = Arc::clone(&called);
+    let server = PeerServer::builder(TOKEN, resolver(1 << 20))
+        .on_event(move |event| {
+            let Some(server) = own.get().and_then(Weak::upgrade) else {
+                return;
+            };
+            let _ = (server.stats(), server.status(), server.token_names());
+            if let ServerEvent::TransferStarted(transfer) = event {
+                assert!(server.stats().transfers_running >= 1);
+                server.revoke("nobody");
+                server.add_token(
+                    transfer.handle,
+                    cranpose_services::peer::TokenGrant::new("x").unwrap(),
+                );
+                calls.store(true, Ordering::SeqCst);
+            }
+        })
+        .listen("127.0.0.1:0")
+        .unwrap()
+        .start()
+        .unwrap();
+    let server = Arc::new(server);
+    slot.set(Arc::downgrade(&server)).unwrap();
+    fetch_exact(server.local_addr(), 0, 1_000).unwrap();
+    eventually("the hook was through", || called.load(Ordering::SeqCst));
+    assert_eq!(server.token_names(), ["default", "any"]);
+    deserted(&server);
+}
