@@ -106,7 +106,8 @@ fn script() -> Vec<u8> {
 
 /// Runs one connection to its end, on a thread that must come back. Returns what the peer got.
 fn run(server: &Arc<PeerServer>, faults: &Arc<Faults>, script: &[u8]) -> Vec<u8> {
-    let (ours, theirs) = pair(4096, faults);
+    // Room for the whole session: else the number of writes would depend on how fast it is read.
+    let (ours, theirs) = pair(64 * 1024, faults);
     let (done, is_done) = mpsc::channel();
     let at = Arc::clone(server);
     let serving = thread::spawn(move || {
