@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::run::{self, Done, Outcome, Show, Steps};
 use crate::toolchain::Exact;
-use crate::{api, host, release, targets, tidy};
+use crate::{api, bench, host, release, targets, tidy};
 
 struct Step {
     name: &'static str,
@@ -76,6 +76,11 @@ const STEPS: &[Step] = &[
         name: "host",
         about: "in a C program, static and dynamic",
         run: host::step,
+    },
+    Step {
+        name: "counts",
+        about: "instructions of a head and of a range decision",
+        run: bench::counts_step,
     },
     Step {
         name: "package",

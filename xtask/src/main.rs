@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 mod api;
+mod bench;
 mod canaries;
 mod ci;
 mod coverage;
@@ -56,6 +57,12 @@ const SUBCOMMANDS: &[Subcommand] = &[
         arguments: "[--bless]",
         about: "compare the facade's public API with docs/API.txt",
         run: api::run,
+    },
+    Subcommand {
+        name: "bench",
+        arguments: "[peers [word=value…]] | counts",
+        about: "measure against other servers, or count instructions",
+        run: bench::run,
     },
     Subcommand {
         name: "host",

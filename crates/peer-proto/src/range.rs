@@ -54,6 +54,7 @@ impl Span {
 impl RangeSpec {
     /// The bytes this range selects of a representation of `complete_length` bytes; `None` when it
     /// selects none (RFC 9110 §14.1.2: unsatisfiable).
+    #[inline]
     #[must_use]
     pub const fn satisfy(self, complete_length: u64) -> Option<Span> {
         match self {
@@ -173,6 +174,7 @@ impl<'a> RangeSet<'a> {
 
     /// The one range, where the text is nothing but that. `None` says nothing: look at
     /// [`specs`](Self::specs).
+    #[inline]
     #[must_use]
     pub const fn only(&self) -> Option<RangeSpec> {
         self.only

@@ -93,12 +93,32 @@ pub(crate) fn digits(bytes: &[u8]) -> Option<u64> {
     Some(value)
 }
 
+/// Eight digits as a number: neighbours are joined to pairs, pairs to fours, and those to the
+/// whole, all lanes of a word at a time.
+fn eight_digits(digits: &[u8; 8]) -> Option<u64> {
+    const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
+    const ZEROS: u64 = 0x3030_3030_3030_3030;
+    let word = u64::from_le_bytes(*digits);
+    // Six more take what follows 9 out of the sixteen bytes that start with 0.
+    let above = word.wrapping_add(0x0606_0606_0606_0606);
+    if word & HIGH != ZEROS || above & HIGH != ZEROS {
+        return None;
+    }
+    let ones = word & !HIGH;
+    let pairs = (ones.wrapping_mul(10).wrapping_add(ones >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs.wrapping_mul(100).wrapping_add(pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    Some((fours.wrapping_mul(10_000).wrapping_add(fours >> 32)) & 0xffff_ffff)
+}
+
 /// The number that the bytes start with, and what stands behind it. `None`: there is none, or it
 /// has more digits than always fit.
+#[inline]
 pub(crate) fn leading_digits(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut value = 0;
-    let mut len = 0;
-    for &byte in bytes.iter().take(SAFE_DIGITS + 1) {
+    let (mut value, mut len) = match bytes.first_chunk().and_then(eight_digits) {
+        Some(value) => (value, 8),
+        None => (0, 0),
+    };
+    for &byte in &bytes[len..bytes.len().min(SAFE_DIGITS + 1)] {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
             break;
@@ -194,6 +214,11 @@ mod tests {
             ("-", None),
             ("0-", Some((0, "-"))),
             ("12", Some((12, ""))),
+            ("12345678", Some((12_345_678, ""))),
+            ("1234567:8", Some((1_234_567, ":8"))),
+            ("123/5678-", Some((123, "/5678-"))),
+            ("\u{fff}12345", None),
+            ("98765432109-8", Some((98_765_432_109, "-8"))),
             (
                 "9999999999999999999,",
                 Some((9_999_999_999_999_999_999, ",")),

@@ -2,6 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
+use serde_json::json;
+
 use crate::{load::Figures, table::Measured};
 
 /// Middle, and the quarters around it.
@@ -70,12 +72,128 @@ pub(crate) fn print(measured: &Measured) {
     }
 }
 
-/// Writes everything below `out`.
+/// Each side's ratio to the first one: by the clock and by CPU time.
+fn ratios(measured: &Measured, side: usize) -> [[f64; 3]; 2] {
+    let rounds = measured.outcomes[side]
+        .rounds
+        .iter()
+        .zip(&measured.outcomes[0].rounds);
+    [wall, per_cpu].map(|of: fn(&Figures) -> f64| {
+        let ratios: Vec<f64> = rounds
+            .clone()
+            .map(|(own, base)| of(own) / of(base))
+            .collect();
+        quartiles(&ratios)
+    })
+}
+
+/// Share of the CPUs that neither server nor client used.
+fn others(measured: &Measured) -> f64 {
+    let all = || measured.outcomes.iter().flat_map(|outcome| &outcome.rounds);
+    let own: f64 = all().map(|f| f.client_cpu + f.server_cpu).sum();
+    1.0 - own / all().map(|f| f.busy).sum::<f64>()
+}
+
+/// Writes `benchmarks.json`, `benchmarks.md` and `benchmarks.svg` into `out`.
 pub(crate) fn write(
-    _out: &Path,
-    _measured: &[Measured],
-    _rounds: u64,
-    _time: Duration,
+    out: &Path,
+    measured: &[Measured],
+    rounds: u64,
+    time: Duration,
 ) -> Result<(), String> {
-    Ok(())
+    let rows: Vec<_> = measured
+        .iter()
+        .map(|row| {
+            let sides: Vec<_> = row
+                .outcomes
+                .iter()
+                .map(|outcome| {
+                    let rounds: Vec<_> = outcome
+                        .rounds
+                        .iter()
+                        .map(|f| {
+                            json!({"requests": f.requests, "seconds": f.seconds,
+                                   "client_cpu": f.client_cpu, "server_cpu": f.server_cpu,
+                                   "busy": f.busy})
+                        })
+                        .collect();
+                    json!({"side": outcome.side, "rounds": rounds})
+                })
+                .collect();
+            json!({"work": row.row.name, "two_cpus": row.row.two_cpus, "sides": sides})
+        })
+        .collect();
+    let json = json!({"rounds": rounds, "milliseconds": time.as_millis() as u64, "rows": rows});
+    put(out, "benchmarks.json", &format!("{json:#}\n"))?;
+    put(out, "benchmarks.md", &markdown(measured))?;
+    put(out, "benchmarks.svg", &chart(measured))
+}
+
+fn put(out: &Path, name: &str, text: &str) -> Result<(), String> {
+    std::fs::write(out.join(name), text).map_err(|error| format!("{name}: {error}"))
+}
+
+fn markdown(measured: &[Measured]) -> String {
+    let mut text = String::from(
+        "| work | side | requests/s | ratio by the clock | ratio by CPU time | server, µs of CPU per \
+         request | others' share |\n| --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for row in measured {
+        for (side, outcome) in row.outcomes.iter().enumerate() {
+            let [[w1, w, w3], [c1, c, c3]] = ratios(row, side);
+            let rates: Vec<f64> = outcome.rounds.iter().map(wall).collect();
+            let costs: Vec<f64> = outcome
+                .rounds
+                .iter()
+                .map(|f| f.server_cpu / f.requests as f64 * 1e6)
+                .collect();
+            text += &format!(
+                "| {} | {} | {:.1} | {w:.2} ({w1:.2}–{w3:.2}) | {c:.2} ({c1:.2}–{c3:.2}) | {:.1} | \
+                 {:.0} % |\n",
+                row.row.name,
+                outcome.side,
+                quartiles(&rates)[1],
+                quartiles(&costs)[1],
+                others(row) * 100.0,
+            );
+        }
+    }
+    text
+}
+
+/// Bars of the ratios by CPU time, with the quarters around the middle as a line.
+fn chart(measured: &[Measured]) -> String {
+    const LEFT: f64 = 270.0;
+    const UNIT: f64 = 160.0;
+    let colours = ["#8a8f98", "#2f6fb0", "#c98a2b", "#5d9e5a"];
+    let mut bars = String::new();
+    let mut y = 10.0;
+    for row in measured {
+        for (side, outcome) in row.outcomes.iter().enumerate() {
+            let [_, [low, middle, high]] = ratios(row, side);
+            let label = if side == 0 { row.row.name.as_str() } else { "" };
+            bars += &format!(
+                "<text x=\"8\" y=\"{0}\">{label}</text><text x=\"215\" y=\"{0}\">{1}</text>\
+                 <rect x=\"{LEFT}\" y=\"{y}\" width=\"{2:.1}\" height=\"12\" fill=\"{3}\"/>\
+                 <path d=\"M{4:.1} {5}H{6:.1}\" stroke=\"black\"/>\
+                 <text x=\"{7:.1}\" y=\"{0}\">{middle:.2}</text>\n",
+                y + 10.0,
+                outcome.side,
+                middle * UNIT,
+                colours[side % colours.len()],
+                LEFT + low * UNIT,
+                y + 6.0,
+                LEFT + high * UNIT,
+                LEFT + high * UNIT + 6.0,
+            );
+            y += 14.0;
+        }
+        y += 8.0;
+    }
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"760\" height=\"{}\" \
+         font-family=\"sans-serif\" font-size=\"11\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{bars}</svg>\n",
+        y + 4.0
+    )
 }

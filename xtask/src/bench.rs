@@ -1,0 +1,48 @@
+//! Benchmarks, which judge nothing, and counts, which do.
+
+use std::process::Command;
+
+use crate::run::{self, Done, Outcome, Show};
+
+/// The workspace of the harness, from the main one.
+const HARNESS: &str = "tests/bench-peers/Cargo.toml";
+
+pub(crate) fn run(arguments: &[String]) -> Outcome {
+    match arguments.split_first() {
+        Some((part, [])) if part == "counts" => counts_step().map(|_| ()),
+        Some((part, words)) if part == "peers" => peers(words),
+        None => peers(&[]),
+        _ => Err("bench takes `peers [word=value…]` or `counts`".to_owned()),
+    }
+}
+
+fn harness(subcommand: &str) -> Command {
+    let mut cargo = run::cargo();
+    cargo.env("CARGO_TARGET_DIR", run::scratch("bench")).args([
+        subcommand,
+        "--manifest-path",
+        HARNESS,
+    ]);
+    cargo
+}
+
+/// Ours and others side by side; writes `benchmarks.*` into `docs`.
+fn peers(words: &[String]) -> Outcome {
+    if !cfg!(target_os = "linux") {
+        return Err("placement and CPU times are read in the ways of Linux".to_owned());
+    }
+    let mut cargo = harness("run");
+    cargo.args(["--release", "--", "table", "out=docs"]);
+    run::run(cargo.args(words), Show::Always).map(|_| ())
+}
+
+/// Instruction counts, which repeat exactly however busy the machine is.
+pub(crate) fn counts_step() -> Result<Done, String> {
+    if run::find("valgrind").is_none() {
+        eprintln!("SKIPPED instruction counts: valgrind is not installed");
+        return Ok(Done::Skipped("valgrind is not installed".to_owned()));
+    }
+    let mut cargo = harness("test");
+    run::run(cargo.args(["--", "--nocapture"]), Show::Always)?;
+    Ok(Done::Ran("instructions counted".to_owned()))
+}
