@@ -94,7 +94,7 @@ fn others(measured: &Measured) -> f64 {
     1.0 - own / all().map(|f| f.busy).sum::<f64>()
 }
 
-/// Writes `benchmarks.json`, `benchmarks.md` and `benchmarks.svg` into `out`.
+/// Writes `benchmarks.json` and `benchmarks.svg` into `out`, and the table into its `BENCHMARKS.md`.
 pub(crate) fn write(
     out: &Path,
     measured: &[Measured],
@@ -125,12 +125,31 @@ pub(crate) fn write(
         .collect();
     let json = json!({"rounds": rounds, "milliseconds": time.as_millis() as u64, "rows": rows});
     put(out, "benchmarks.json", &format!("{json:#}\n"))?;
-    put(out, "benchmarks.md", &markdown(measured))?;
+    let document = std::fs::read_to_string(out.join("BENCHMARKS.md"))
+        .map_err(|error| format!("BENCHMARKS.md: {error}"))?;
+    put(
+        out,
+        "BENCHMARKS.md",
+        &with_table(&document, &markdown(measured))?,
+    )?;
     put(out, "benchmarks.svg", &chart(measured))
 }
 
 fn put(out: &Path, name: &str, text: &str) -> Result<(), String> {
     std::fs::write(out.join(name), text).map_err(|error| format!("{name}: {error}"))
+}
+
+/// The document with this table in the place of the one it has.
+fn with_table(document: &str, table: &str) -> Result<String, String> {
+    let place = document
+        .split_once(" peers -->\n")
+        .and_then(|(before, rest)| {
+            let (_, after) = rest.split_once("<!-- end of table -->")?;
+            Some(format!(
+                "{before} peers -->\n{table}<!-- end of table -->{after}"
+            ))
+        });
+    place.ok_or("BENCHMARKS.md has no place for the table".to_owned())
 }
 
 fn markdown(measured: &[Measured]) -> String {
@@ -196,4 +215,23 @@ fn chart(measured: &[Measured]) -> String {
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{bars}</svg>\n",
         y + 4.0
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quarters() {
+        assert_eq!(quartiles(&[4.0, 1.0, 3.0, 2.0, 5.0]), [2.0, 3.0, 4.0]);
+        assert_eq!(quartiles(&[1.0, 2.0]), [1.25, 1.5, 1.75]);
+    }
+
+    #[test]
+    fn a_table_replaces_the_one_before() {
+        let document = "a\n<!-- by x peers -->\nold\n<!-- end of table -->\nb\n";
+        let expected = "a\n<!-- by x peers -->\nnew\n<!-- end of table -->\nb\n";
+        assert_eq!(with_table(document, "new\n").as_deref(), Ok(expected));
+        assert!(with_table("nothing", "new").is_err());
+    }
 }
