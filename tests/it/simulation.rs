@@ -37,6 +37,15 @@ fn seeds() {
     }
 }
 
+/// Worlds in which something was wrong once. What happens in them changes with the simulator, so
+/// each bug has a test of its own, too.
+#[test]
+fn seeds_that_found_something() {
+    for seed in [141, 2304, 65_549] {
+        assert!(run_seed(seed, false).turns > 0, "{seed}");
+    }
+}
+
 #[test]
 fn a_seed_is_one_world() {
     for seed in [1, 2, 3, 50] {

@@ -332,7 +332,8 @@ impl<'a> Driver<'a> {
         let room = usize::try_from(wanted).unwrap_or(usize::MAX).min(room);
         let read = read_source(&**source, offset, &mut block[lead..lead + room]);
         let is_last = match read {
-            Ok(n) => n == 0 || len == Some(n as u64),
+            // Of a stream, any block may be the last one that the peer wants.
+            Ok(n) => n == 0 || len.is_none_or(|len| len == n as u64),
             Err(_) => false,
         };
         // Never the end of an answer that mixes two versions.

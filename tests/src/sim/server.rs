@@ -413,7 +413,7 @@ impl Connection {
         let mut buf = vec![0; len.unwrap_or(block).min(block) as usize];
         let read = source.read(time, offset, &mut buf, context.happened);
         let is_last = match read {
-            SourceRead::Bytes(n) => len == Some(n as u64),
+            SourceRead::Bytes(n) => len.is_none_or(|len| len == n as u64),
             SourceRead::End => true,
             SourceRead::Failed => false,
         };
