@@ -193,6 +193,18 @@ mod tests {
     }
 
     #[test]
+    fn a_stranger_never_takes_the_place_of_who_showed_the_token() {
+        let idle = [(1, Standing::Idle(1)), (1, Standing::Idle(2))];
+        let strangers = [(1, Standing::Stranger { silent: true }); 3];
+        let rows: Vec<_> = idle.into_iter().chain(strangers).collect();
+        // The oldest stranger's place is 2: the two before it have shown the token.
+        let decision = admit_stranger(&LIMITS, address(1), &holders(&rows));
+        assert_eq!(decision, Decision::Replace(2));
+        let decision = admit_stranger(&LIMITS, address(1), &holders(&rows[..4]));
+        assert_eq!(decision, Decision::Admit);
+    }
+
+    #[test]
     fn strangers() {
         use Decision::{Admit, Replace};
         use Standing::Busy;
