@@ -479,8 +479,16 @@ impl ServerConnection {
     pub fn handle_timeout(&mut self, now: Now) {
         let Some(armed) = &mut self.armed else { return };
         let deadline = armed.deadline;
-        if armed.expire(now.instant) != Expiry::Passed {
-            return;
+        match armed.expire(now.instant) {
+            Expiry::NotYet => return,
+            Expiry::Renewed => {
+                // A stranger's one deadline was given once more, not once more for each request.
+                if !self.authorized && self.stranger.is_some_and(|s| s.deadline == deadline) {
+                    self.stranger = self.armed;
+                }
+                return;
+            }
+            Expiry::Passed => {}
         }
         let reason = CloseReason::TimedOut(deadline);
         match self.state {

@@ -365,6 +365,22 @@ fn a_suspended_phone_is_not_a_failed_peer() {
 }
 
 #[test]
+fn a_suspended_phone_gives_a_stranger_one_more_deadline_not_one_for_each_request() {
+    let mut peer = Peer::new("");
+    let head = peer.connection.config.head_timeout;
+    let stranger = get("").replace("Bearer t", "Bearer x");
+    peer.wait(Duration::from_secs(8 * 60 * 60));
+    let renewed = Some((Deadline::Head, peer.now.instant + head));
+    assert_eq!(peer.connection.poll_timeout(), renewed);
+    peer.now.instant += head / 2;
+    assert_eq!(peer.receive(stranger.as_bytes()), None);
+    assert_eq!(peer.connection.poll_timeout(), renewed);
+    peer.wait(head / 2);
+    let reason = CloseReason::TimedOut(Deadline::Head);
+    assert_eq!(peer.connection.poll_output(), Output::Close { reason });
+}
+
+#[test]
 fn a_reader_that_takes_nothing_stalls() {
     let mut peer = Peer::new("0123456789");
     let ServerConfig { stall_timeout, .. } = peer.connection.config;
