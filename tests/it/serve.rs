@@ -2,13 +2,16 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use cranpose_services::peer::{
-    ByteSource, BytesSource, PeerServer, ServerEvent, SourceResolver, SpoolSource, TransferEnd,
-    fetch_range,
+    ByteSource, BytesSource, EntityTag, PeerServer, ServerEvent, SourceResolver, SpoolSource,
+    TransferEnd, fetch_range, fetch_to_writer,
 };
 
 fn one(source: impl ByteSource + 'static) -> SourceResolver {
@@ -64,6 +67,60 @@ fn a_stream_is_served_while_it_comes_and_in_ranges_when_it_is_there() {
     let part = fetch_range(&base, "t", "a", 99_990, Some(100_020)).unwrap();
     assert_eq!(part.total_len, Some(300_000));
     assert!(part.bytes == content(300_000)[99_990..200_010]);
+}
+
+/// Its bytes are `a` up to the middle; when they have been read it becomes all `b`.
+struct Replaced {
+    len: Option<u64>,
+    is_new: AtomicBool,
+}
+
+impl ByteSource for Replaced {
+    fn len(&self) -> Option<u64> {
+        self.len
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        const LEN: u64 = 4 << 20;
+        if offset >= LEN / 2 {
+            self.is_new.store(true, Ordering::Relaxed);
+        }
+        let n = buf.len().min((LEN - offset) as usize);
+        buf[..n].fill(if self.is_new.load(Ordering::Relaxed) {
+            b'b'
+        } else {
+            b'a'
+        });
+        Ok(n)
+    }
+
+    fn entity_tag(&self) -> Option<EntityTag> {
+        EntityTag::strong(if self.is_new.load(Ordering::Relaxed) {
+            "b"
+        } else {
+            "a"
+        })
+        .ok()
+    }
+}
+
+#[test]
+fn no_byte_of_another_version_is_sent() {
+    for len in [Some(4 << 20), None] {
+        let source = Replaced {
+            len,
+            is_new: AtomicBool::new(false),
+        };
+        let server = PeerServer::start("127.0.0.1:0", "t", one(source)).unwrap();
+        let base = server.local_addr().to_string();
+        let mut got = Vec::new();
+        let result = fetch_to_writer(&base, "t", "a", 0, None, &mut got);
+        assert!(result.is_err(), "{len:?}: {result:?}");
+        assert!(
+            !got.is_empty() && got.iter().all(|&byte| byte == b'a'),
+            "{len:?}"
+        );
+    }
 }
 
 #[test]

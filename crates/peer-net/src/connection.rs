@@ -331,14 +331,10 @@ impl<'a> Driver<'a> {
         let room = block.len() - lead - suffix;
         let room = usize::try_from(wanted).unwrap_or(usize::MAX).min(room);
         let read = read_source(&**source, offset, &mut block[lead..lead + room]);
-        let is_last = match read {
-            // Of a stream, any block may be the last one that the peer wants.
-            Ok(n) => n == 0 || len.is_none_or(|len| len == n as u64),
-            Err(_) => false,
-        };
-        // Never the end of an answer that mixes two versions.
+        // With each block, before it goes out: whoever stops in the middle has bytes of one version
+        // too. One look at a file costs a fraction of reading a block of it.
         let changed =
-            is_last && self.entity_tag.is_some() && !is_version(&**source, self.entity_tag);
+            read.is_ok() && self.entity_tag.is_some() && !is_version(&**source, self.entity_tag);
         let n = match read {
             Ok(n) if !changed => n,
             Ok(_) => {

@@ -48,8 +48,8 @@ pub trait ByteSource: Send + Sync {
     /// Strong validator (RFC 9110 §8.8.1): must differ whenever any byte differs. Provided:
     /// `None`.
     ///
-    /// It is asked again before the last block of a transfer goes out; when it has changed by
-    /// then, the transfer is cut rather than completed with bytes of two versions.
+    /// It is asked again for each block of a transfer, between reading and sending it; when it has
+    /// changed, the transfer is cut rather than continued with bytes of another version.
     fn entity_tag(&self) -> Option<EntityTag> {
         None
     }

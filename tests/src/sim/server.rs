@@ -412,13 +412,7 @@ impl Connection {
         self.block_is_over = false;
         let mut buf = vec![0; len.unwrap_or(block).min(block) as usize];
         let read = source.read(time, offset, &mut buf, context.happened);
-        let is_last = match read {
-            SourceRead::Bytes(n) => len.is_none_or(|len| len == n as u64),
-            SourceRead::End => true,
-            SourceRead::Failed => false,
-        };
-        let changed =
-            is_last && self.promised.is_some() && source.entity_tag(time) != self.promised;
+        let changed = self.promised.is_some() && source.entity_tag(time) != self.promised;
         match read {
             SourceRead::Failed => self.machine.handle_source_failed(now(time)),
             _ if changed => {
