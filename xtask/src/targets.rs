@@ -185,7 +185,7 @@ pub(crate) const QUICK_CHECK: &[&str] = &[
 pub(crate) const QUICK_TEST: &[&str] = &["i686-unknown-linux-gnu", "wasm32-unknown-unknown"];
 
 /// A test program that makes no progress is stopped after this many seconds.
-const RUNNER_SECONDS: &str = "1200";
+const RUNNER_SECONDS: &str = "3600";
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let (verb, names) = match arguments.split_first() {
@@ -305,21 +305,24 @@ fn check_in(
 pub(crate) fn test(target: &Target, show: Show) -> Result<Done, String> {
     // One run on a strange target is slow enough to want all that it can say.
     let selection = ["--no-fail-fast", "--lib", "--tests"];
-    test_in(target, show, run::cargo(), &selection)
+    test_in(target, show, run::cargo, &selection, true)
 }
 
+/// Tests what `selection` says, with cargos made by `cargo`; with `example`, the example is built
+/// first, for the tests that start it.
 fn test_in(
     target: &Target,
     show: Show,
-    mut cargo: Command,
+    cargo: impl Fn() -> Command,
     selection: &[&str],
+    example: bool,
 ) -> Result<Done, String> {
     let Some(std) = Std::find(target.triple) else {
         return Ok(Done::Skipped(no_std(target)));
     };
-    cargo.arg("test").args(selection);
-    let mut how = "native";
-    if !target.is_host()? {
+    let place = if target.is_host()? {
+        Place::default()
+    } else {
         let missing = missing_programs(target);
         if !missing.is_empty() {
             return Ok(Done::Skipped(format!(
@@ -327,57 +330,118 @@ fn test_in(
                 missing.join(", ")
             )));
         }
-        let program = match target.runner {
+        match target.runner {
             Runner::Native => return Ok(Done::Skipped("runs only on its own machine".to_owned())),
-            Runner::Android => {
-                how = "adb";
-                run::root()
-                    .join("xtask/android/run-test")
-                    .display()
-                    .to_string()
+            Runner::Wine if !setup::wine_library().is_file() => {
+                return Ok(Done::Skipped(
+                    "no Wine prefix yet; see `cargo xtask targets setup`".to_owned(),
+                ));
             }
             Runner::Web => return web::test(target, show, &std),
-            Runner::Simulator => {
-                how = "simctl";
-                "xcrun simctl spawn booted".to_owned()
-            }
-            Runner::Qemu(program, libraries) => {
-                how = program;
-                format!("{program} -L {libraries}")
-            }
-            Runner::Wine => {
-                if !setup::wine_library().is_file() {
-                    return Ok(Done::Skipped(
-                        "no Wine prefix yet; see `cargo xtask targets setup`".to_owned(),
-                    ));
-                }
-                setup::wine_env(&mut cargo);
-                how = "Wine";
-                "wine".to_owned()
-            }
-        };
-        std.apply(&mut cargo, target.triple);
-        let variable = format!(
-            "CARGO_TARGET_{}",
-            target.triple.to_uppercase().replace('-', "_")
-        );
-        if let Some(linker) = target.linker {
-            cargo.env(format!("{variable}_LINKER"), linker);
+            _ => Place::of(target),
         }
+    };
+    let cargo = |subcommand: &str, arguments: &[&str]| {
+        let mut cargo = cargo();
+        cargo.arg(subcommand).args(arguments);
+        if !place.native {
+            std.apply(&mut cargo, target.triple);
+        }
+        cargo.envs(place.variables.iter().map(|(key, value)| (key, value)));
+        cargo
+    };
+    if example && !place.native {
+        let arguments = ["-p", "cranpose-services", "--example", "peer"];
+        run::run(&mut cargo("build", &arguments), show)?;
+    }
+    let output = run::run(&mut cargo("test", selection), show)?;
+    match passed(&output) {
+        0 => Err("no test ran".to_owned()),
+        passed => Ok(Done::Ran(format!(
+            "{passed} tests passed, {}, {}",
+            place.how,
+            std.describe()
+        ))),
+    }
+}
+
+/// Where test programs run, and what cargo is told about it.
+struct Place {
+    native: bool,
+    how: String,
+    variables: Vec<(String, String)>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            native: true,
+            how: "native".to_owned(),
+            variables: Vec::new(),
+        }
+    }
+}
+
+impl Place {
+    /// The emulator of a target whose programs are known to be here.
+    fn of(target: &Target) -> Self {
+        let mut variables = Vec::new();
+        let key = |name: &str| {
+            let triple = target.triple.to_uppercase().replace('-', "_");
+            format!("CARGO_TARGET_{triple}_{name}")
+        };
+        if let Some(linker) = target.linker {
+            variables.push((key("LINKER"), linker.to_owned()));
+        }
+        let (how, program) = match target.runner {
+            Runner::Qemu(program, libraries) => match loader(target, libraries) {
+                // A 64-bit x86 machine runs 32-bit programs itself, given their loader; that is
+                // ten times as fast, and a program can then start others of its kind.
+                Some(loader) => {
+                    let flags = format!(
+                        "-Clink-arg=-Wl,--dynamic-linker={loader} \
+                         -Clink-arg=-Wl,-rpath,{libraries}/lib"
+                    );
+                    variables.push((key("RUSTFLAGS"), flags));
+                    ("native, 32-bit", String::new())
+                }
+                None => (program, format!("{program} -L {libraries}")),
+            },
+            Runner::Wine => {
+                variables.extend(setup::wine_variables());
+                ("Wine", "wine".to_owned())
+            }
+            Runner::Android => {
+                let script = run::root().join("xtask/android/run-test");
+                ("adb", script.display().to_string())
+            }
+            Runner::Simulator => ("simctl", "xcrun simctl spawn booted".to_owned()),
+            Runner::Native | Runner::Web => ("native", String::new()),
+        };
         let limit = match run::find("timeout") {
             Some(_) => format!("timeout --kill-after=10 {RUNNER_SECONDS} "),
             None => String::new(),
         };
-        cargo.env(format!("{variable}_RUNNER"), limit + &program);
+        let runner = limit + &program;
+        if !runner.is_empty() {
+            variables.push((key("RUNNER"), runner));
+        }
+        Self {
+            native: false,
+            how: how.to_owned(),
+            variables,
+        }
     }
-    let output = run::run(&mut cargo, show)?;
-    match passed(&output) {
-        0 => Err("no test ran".to_owned()),
-        passed => Ok(Done::Ran(format!(
-            "{passed} tests passed, {how}, {}",
-            std.describe()
-        ))),
+}
+
+/// The loader of 32-bit x86 programs among the target's libraries, if this machine can run it.
+fn loader(target: &Target, libraries: &str) -> Option<String> {
+    if !target.triple.starts_with("i686-") || !cfg!(target_arch = "x86_64") {
+        return None;
     }
+    let loader = format!("{libraries}/lib/ld-linux.so.2");
+    run::output(Command::new(&loader).arg("--version")).ok()?;
+    Some(loader)
 }
 
 /// The number of passed tests in the closing lines of `cargo test`.

@@ -167,17 +167,18 @@ pub(super) fn wine_library() -> PathBuf {
     wine_prefix().join("drive_c/windows/system32/bcryptprimitives.dll")
 }
 
-/// Makes Wine use our prefix and keep its remarks to itself.
-pub(super) fn wine_env(command: &mut Command) {
-    command
-        .env("WINEPREFIX", wine_prefix())
-        .env("WINEDEBUG", "-all");
+/// Make Wine use our prefix and keep its remarks to itself.
+pub(super) fn wine_variables() -> Vec<(String, String)> {
+    vec![
+        ("WINEPREFIX".to_owned(), wine_prefix().display().to_string()),
+        ("WINEDEBUG".to_owned(), "-all".to_owned()),
+    ]
 }
 
 fn make_wine_prefix() -> Outcome {
     let mut boot = Command::new("wine");
     boot.args(["wineboot", "-i"]);
-    wine_env(&mut boot);
+    boot.envs(wine_variables());
     std::fs::create_dir_all(run::scratch("")).map_err(|error| error.to_string())?;
     run::run(&mut boot, Show::Always)?;
     let mut compile = Command::new("x86_64-w64-mingw32-gcc");
