@@ -13,4 +13,8 @@ pub use peer_net::{
     ProgressSnapshot, ProgressState, ReadAheadConfig, RetryPolicy, ServerEvent, ServerStats,
     Shutdown, SourceMetadata, SpoolSource, Timeouts, TokenGrant, Transfer, TransferEnd,
 };
+pub use peer_net::{
+    client_connect::{ClientStream, Connect},
+    stream::Stream,
+};
 pub use peer_proto::EntityTag;
