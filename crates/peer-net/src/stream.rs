@@ -80,7 +80,6 @@ impl Stream for TcpStream {
 }
 
 /// Whether a read or write ended by its timeout. Unix says `WouldBlock`, Windows `TimedOut`.
-#[allow(dead_code, reason = "used by the drivers")]
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(
         error.kind(),
