@@ -76,21 +76,23 @@
 use std::time::{Duration, Instant};
 
 use peer_proto::{
-    ContentRange, FieldName, Framing, HeadError, Method, RequestHead, Span, Validators, Version,
-    auth::{self, Credentials},
-    field::is_field_value,
-    framing::{self, ChunkDecoder, FramingError, LAST_CHUNK},
-    limits::{DISCARD_BYTES_MAX, HEAD_BYTES_MAX, START_LINE_BYTES_MAX},
-    multipart::{Boundary, PartHead},
-    response::{HeadWriter, Status},
-    target::{self, Target, TargetError},
+    FieldName, Method, Validators, auth, framing::LAST_CHUNK, limits::HEAD_BYTES_MAX,
+    multipart::Boundary, response::Status,
 };
 
 use crate::{
     date::DateText,
     deadline::{Armed, Deadline, Expiry, Now},
-    plan::{Parts, Plan, Question, plan},
+    plan::{Question, plan},
 };
+
+mod answer;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use answer::{Asked, Content};
+use request::{Request, Rest};
 
 /// The deadlines of a server connection.
 #[derive(Clone, Copy, Debug)]
@@ -210,26 +212,11 @@ pub struct SourceInfo<'a> {
     pub validators: Validators,
 }
 
-/// Media type of a source that does not say.
-const UNKNOWN_TYPE: &str = "application/octet-stream";
-
 /// Bytes read and dropped after our half was closed.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// Wrong tokens on one connection before it is closed.
 const DENIALS_MAX: u32 = 3;
-
-/// Media types longer than this are not sent; RFC 6838 §4.2 allows 127 + 1 + 127 without
-/// parameters. Bounds what a response head can hold.
-const CONTENT_TYPE_BYTES_MAX: usize = 255;
-
-/// The current request: a parsed head whose bytes are at the start of the buffer.
-#[derive(Debug)]
-struct Request {
-    head: RequestHead,
-    /// Bytes of it may still come: its content was not read to the end.
-    unread: bool,
-}
 
 #[derive(Debug)]
 enum State {
@@ -270,42 +257,6 @@ enum State {
     Closed {
         reason: CloseReason,
     },
-}
-
-/// The spans of a source that make up an answer's content.
-#[derive(Debug)]
-enum Content {
-    One(Span),
-    Many {
-        parts: Parts,
-        complete_length: u64,
-        content_type: Box<[u8]>,
-    },
-}
-
-impl Content {
-    fn spans(&self) -> &[Span] {
-        match self {
-            Self::One(span) => std::slice::from_ref(span),
-            Self::Many { parts, .. } => parts.spans(),
-        }
-    }
-}
-
-/// Request content that is still to come.
-#[derive(Debug)]
-enum Rest {
-    Length(u64),
-    Chunked(ChunkDecoder),
-}
-
-impl Rest {
-    const fn is_done(&self) -> bool {
-        match self {
-            Self::Length(remaining) => *remaining == 0,
-            Self::Chunked(decoder) => decoder.is_done(),
-        }
-    }
 }
 
 /// One server connection: see the module's documentation.
@@ -578,37 +529,7 @@ impl ServerConnection {
         match &mut self.state {
             State::Answer => self.finish(now),
             State::Stream { offset, .. } => *offset = offset.saturating_add(content),
-            State::Spans { parts, index, sent } => {
-                let span = parts.spans()[*index];
-                assert!(content <= span.len - *sent, "sent more than asked for");
-                *sent += content;
-                if *sent < span.len {
-                    return;
-                }
-                *index += 1;
-                *sent = 0;
-                let Content::Many {
-                    parts,
-                    complete_length,
-                    content_type,
-                } = parts
-                else {
-                    return self.finish(now);
-                };
-                if let Some(&span) = parts.spans().get(*index) {
-                    let complete_length = *complete_length;
-                    let part = PartHead {
-                        first: false,
-                        content_type,
-                        span,
-                        complete_length,
-                    };
-                    self.boundary.write_part_head(&mut self.out, &part);
-                } else {
-                    self.boundary.write_end(&mut self.out);
-                    self.enter(State::Answer);
-                }
-            }
+            State::Spans { .. } => self.spans_sent(now, content),
             _ => debug_assert!(false, "sent when nothing was to be sent"),
         }
     }
@@ -653,394 +574,6 @@ impl ServerConnection {
             reason,
             budget: LINGER_BYTES_MAX,
         });
-    }
-
-    // Receiving.
-
-    fn parse_head(&mut self, now: Now) {
-        // Without another line's end the head cannot have become complete, and parsing it again
-        // for every byte of a trickle would cost the square of its length.
-        let head = &self.buffer[self.start..self.filled];
-        let is_first = self.searched <= self.start;
-        let has_line_end = self.buffer[self.searched.max(self.start)..self.filled].contains(&b'\n');
-        let is_full = head.len() == self.buffer.len();
-        let is_one_long_line = head.len() > START_LINE_BYTES_MAX && !head.contains(&b'\n');
-        if !(is_first || has_line_end || is_full || is_one_long_line) {
-            self.searched = self.filled;
-            return;
-        }
-        match RequestHead::parse(&self.buffer[self.start..self.filled]) {
-            Ok(Some(head)) => {
-                self.searched = 0;
-                self.begin(now, head);
-            }
-            Ok(None) => {
-                if self
-                    .armed
-                    .is_some_and(|armed| armed.deadline == Deadline::Idle)
-                {
-                    self.arm(now, Deadline::Head, self.config.head_timeout);
-                }
-                self.searched = self.filled;
-            }
-            Err(error) => {
-                let status = match error {
-                    HeadError::StartLineTooLong => Status::UriTooLong,
-                    HeadError::TooLong | HeadError::TooManyFields => {
-                        Status::RequestHeaderFieldsTooLarge
-                    }
-                    HeadError::Version => Status::HttpVersionNotSupported,
-                    _ => Status::BadRequest,
-                };
-                self.refuse(now, status, CloseReason::Refused(status));
-            }
-        }
-    }
-
-    /// Takes a complete head: the message itself is checked, then read to its end.
-    fn begin(&mut self, now: Now, head: RequestHead) {
-        let bytes = &self.buffer[self.start..self.filled];
-        let message = Message::check(&head, bytes);
-        let (framing, close) = match message {
-            Ok(message) => (message.framing, message.close),
-            Err(status) => {
-                // Kept for its method and version alone: nothing behind it is read.
-                self.request = Some(Request { head, unread: true });
-                return self.give_up(now, status);
-            }
-        };
-        self.closing = close.then_some(CloseReason::Finished);
-        let rest = match framing {
-            Framing::Length(length) if length > 0 => Rest::Length(length),
-            Framing::Chunked => Rest::Chunked(ChunkDecoder::new()),
-            _ => {
-                self.request = Some(Request {
-                    head,
-                    unread: false,
-                });
-                return self.present(now);
-            }
-        };
-        // Whoever waits for a 100 may or may not send the content after a final answer (RFC 9110
-        // §10.1.1); and more than a little is not worth reading. What comes behind such a request
-        // cannot be told from its content, so the connection ends with the answer.
-        let fields = head.fields(bytes);
-        let expects_continue = fields.has(FieldName::Expect) && head.version == Version::Http11;
-        let too_much = matches!(rest, Rest::Length(length) if length > DISCARD_BYTES_MAX);
-        let head_is_full = head.head_len() == self.buffer.len();
-        self.request = Some(Request { head, unread: true });
-        if expects_continue || too_much || head_is_full {
-            self.closing = Some(CloseReason::Finished);
-            return self.present(now);
-        }
-        self.enter(State::Discard {
-            rest,
-            budget: DISCARD_BYTES_MAX,
-        });
-        self.discard(now);
-    }
-
-    /// Reads past the request's content, out of the buffer; its head stays where it is.
-    fn discard(&mut self, now: Now) {
-        let (State::Discard { rest, budget }, Some(request)) = (&mut self.state, &mut self.request)
-        else {
-            return;
-        };
-        let content_start = self.start + request.head.head_len();
-        let mut at = content_start;
-        let read = loop {
-            let input = &self.buffer[at..self.filled];
-            let used = match rest {
-                Rest::Length(remaining) => {
-                    let used = clamp(*remaining, input.len());
-                    *remaining -= used as u64;
-                    used
-                }
-                // A chunk that is larger than what is read need not be waited for.
-                Rest::Chunked(decoder) if decoder.content_remaining() > *budget => {
-                    self.closing = Some(CloseReason::Finished);
-                    break Ok(true);
-                }
-                Rest::Chunked(decoder) => match clamp(decoder.content_remaining(), input.len()) {
-                    0 => match decoder.parse(input) {
-                        Ok(used) => used,
-                        Err(_) => break Err(Status::BadRequest),
-                    },
-                    content => {
-                        decoder.take_content(content as u64);
-                        content
-                    }
-                },
-            };
-            at += used;
-            *budget = budget.saturating_sub(used as u64);
-            if rest.is_done() {
-                request.unread = false;
-                break Ok(true);
-            }
-            if *budget == 0 {
-                self.closing = Some(CloseReason::Finished);
-                break Ok(true);
-            }
-            let waits = match rest {
-                Rest::Chunked(decoder) => decoder.content_remaining() <= *budget,
-                Rest::Length(_) => true,
-            };
-            if at == self.filled && waits {
-                break Ok(false);
-            }
-        };
-        self.buffer.copy_within(at..self.filled, content_start);
-        self.filled -= at - content_start;
-        match read {
-            Ok(true) => self.present(now),
-            Ok(false) => {}
-            Err(status) => self.give_up(now, status),
-        }
-    }
-
-    /// Has the request's credentials judged.
-    fn present(&mut self, now: Now) {
-        let Some(Request { head, .. }) = &self.request else {
-            return;
-        };
-        let bytes = &self.buffer[self.start..self.filled];
-        match auth::credentials(&head.fields(bytes)) {
-            Credentials::Bearer(token) => {
-                let start = token.as_ptr() as usize - self.buffer.as_ptr() as usize;
-                let len = token.len();
-                self.enter(State::Authorize { start, len });
-            }
-            Credentials::Repeated => self.answer_error(now, Status::BadRequest, |_| {}),
-            Credentials::Absent | Credentials::Unusable => {
-                self.answer_error(now, Status::Unauthorized, |head| {
-                    head.field("WWW-Authenticate", auth::CHALLENGE);
-                });
-            }
-        }
-    }
-
-    /// The checks that only a peer with the token gets to see.
-    fn check_request(&self) -> Result<String, Status> {
-        let Some(Request { head, .. }) = &self.request else {
-            return Err(Status::BadRequest);
-        };
-        let bytes = &self.buffer[self.start..self.filled];
-        match head.method {
-            Method::Get | Method::Head => {}
-            Method::Other => return Err(Status::MethodNotAllowed),
-            Method::Unknown => return Err(Status::NotImplemented),
-        }
-        let mut expectations = head.fields(bytes).members(FieldName::Expect);
-        // HTTP/1.0 knows no expectations (RFC 9110 §10.1.1).
-        if head.version == Version::Http11
-            && !expectations.all(|member| member.eq_ignore_ascii_case(b"100-continue"))
-        {
-            return Err(Status::ExpectationFailed);
-        }
-        match Target::parse(head.target(bytes)) {
-            Ok(Target::Handle(handle)) => Ok(handle),
-            Ok(Target::Other) => Err(Status::NotFound),
-            Err(TargetError::Scheme) => Err(Status::MisdirectedRequest),
-            Err(_) => Err(Status::BadRequest),
-        }
-    }
-
-    // Answering.
-
-    /// An error for a request whose end cannot be told: answer, close, and let the peer read it.
-    fn refuse(&mut self, now: Now, status: Status, reason: CloseReason) {
-        self.request = None;
-        self.closing = Some(reason);
-        self.answer_error(now, status, |_| {});
-    }
-
-    /// The same, where the request's method and version are known.
-    fn give_up(&mut self, now: Now, status: Status) {
-        self.closing = Some(CloseReason::Refused(status));
-        self.answer_error(now, status, |_| {});
-    }
-
-    /// An error, with what more its head should say. The connection goes on if it can.
-    fn answer_error(&mut self, now: Now, status: Status, more: impl FnOnce(&mut HeadWriter<'_>)) {
-        let is_head = self
-            .request
-            .as_ref()
-            .is_some_and(|r| r.head.method == Method::Head);
-        let explanation = status.as_str();
-        let mut head = self.begin_answer(now, status);
-        head.field("Content-Type", "text/plain; charset=utf-8")
-            .content_length(explanation.len() as u64 + 1)
-            .field("Cache-Control", "no-store");
-        more(&mut head);
-        head.end();
-        if !is_head {
-            self.out.extend_from_slice(explanation.as_bytes());
-            self.out.push(b'\n');
-        }
-        self.enter(State::Answer);
-    }
-
-    /// Starts a response head: the status-line, and what every answer says.
-    fn begin_answer(&mut self, now: Now, status: Status) -> HeadWriter<'_> {
-        self.status = Some(status);
-        self.head_pending = true;
-        self.handle_progress(now);
-        self.out.clear();
-        let mut head = HeadWriter::new(&mut self.out, status);
-        if let Some(date) = now.date {
-            head.field("Date", self.date.of(date));
-        }
-        if self.closing.is_some() {
-            head.field("Connection", "close");
-        } else if self
-            .request
-            .as_ref()
-            .is_some_and(|r| r.head.version == Version::Http10)
-        {
-            head.field("Connection", "keep-alive");
-        }
-        head
-    }
-
-    /// Answers with a representation, or a part of it, or the news that it has not changed.
-    fn answer(&mut self, now: Now, plan: Plan, source: &SourceInfo<'_>, asked: Asked) {
-        let content_type = source
-            .content_type
-            .map(str::as_bytes)
-            .filter(|content_type| {
-                content_type.len() <= CONTENT_TYPE_BYTES_MAX && is_field_value(content_type)
-            });
-        let content_type = content_type.unwrap_or(UNKNOWN_TYPE.as_bytes());
-        let boundary = self.boundary;
-        let (plan, parts_length) = match plan {
-            Plan::Parts(parts, complete_length) => {
-                match boundary.content_length(parts.spans(), content_type, complete_length) {
-                    Some(length) => (Plan::Parts(parts, complete_length), length),
-                    // Nearly 2^64 bytes, and what stands between them: no length can say it.
-                    None => (Plan::Whole(complete_length), 0),
-                }
-            }
-            plan => (plan, 0),
-        };
-        let Validators {
-            entity_tag,
-            last_modified,
-        } = source.validators;
-        // A validator that is dated later than the answer would be none (RFC 9110 §8.8.2.1).
-        let last_modified = match (last_modified, now.date) {
-            (Some(modified), Some(date)) => Some(modified.min(date)),
-            (modified, _) => modified,
-        };
-        let status = match plan {
-            Plan::Whole(_) | Plan::Stream(_) => Status::Ok,
-            Plan::Single(..) | Plan::Parts(..) => Status::PartialContent,
-            Plan::NotModified => Status::NotModified,
-            Plan::PreconditionFailed => {
-                return self.answer_error(now, Status::PreconditionFailed, |_| {});
-            }
-            Plan::Unsatisfiable(complete_length) => {
-                return self.answer_error(now, Status::RangeNotSatisfiable, |head| {
-                    if let Some(complete_length) = complete_length {
-                        head.content_range(ContentRange::Unsatisfied { complete_length });
-                    }
-                });
-            }
-        };
-        if plan == Plan::Stream(Framing::UntilClose) {
-            self.closing.get_or_insert(CloseReason::Finished);
-        }
-        let mut head = self.begin_answer(now, status);
-        head.field("Cache-Control", "private, no-transform");
-        if let Some(tag) = entity_tag {
-            head.entity_tag(tag);
-        }
-        // Whoever sent If-Range has these from an earlier answer (RFC 9110 §15.3.7), and whoever
-        // gets a 304 needs the date only where there is no tag (§15.4.5).
-        let knows = matches!(plan, Plan::Single(..)) && asked.if_range;
-        let not_modified = plan == Plan::NotModified;
-        if let Some(modified) =
-            last_modified.filter(|_| !(knows || not_modified && entity_tag.is_some()))
-        {
-            head.date("Last-Modified", modified);
-        }
-        if !not_modified {
-            let ranges = if matches!(plan, Plan::Stream(_)) {
-                "none"
-            } else {
-                "bytes"
-            };
-            head.field("Accept-Ranges", ranges);
-        }
-        let content = match plan {
-            Plan::Whole(length) => {
-                head.field("Content-Type", content_type)
-                    .content_length(length);
-                (length > 0).then_some(Body::Spans(Content::One(Span {
-                    offset: 0,
-                    len: length,
-                })))
-            }
-            Plan::Single(span, complete_length) => {
-                if !knows {
-                    head.field("Content-Type", content_type);
-                }
-                head.content_length(span.len)
-                    .content_range(ContentRange::Range {
-                        first_pos: span.offset,
-                        last_pos: span.last_pos(),
-                        complete_length: Some(complete_length),
-                    });
-                Some(Body::Spans(Content::One(span)))
-            }
-            Plan::Parts(parts, complete_length) => {
-                head.boundary(&boundary).content_length(parts_length);
-                let content_type = content_type.into();
-                Some(Body::Spans(Content::Many {
-                    parts,
-                    complete_length,
-                    content_type,
-                }))
-            }
-            Plan::Stream(framing) => {
-                head.field("Content-Type", content_type);
-                let chunked = framing == Framing::Chunked;
-                if chunked {
-                    head.field("Transfer-Encoding", "chunked");
-                }
-                Some(Body::Stream { chunked })
-            }
-            Plan::NotModified | Plan::PreconditionFailed | Plan::Unsatisfiable(_) => None,
-        };
-        head.end();
-        match content {
-            Some(Body::Spans(parts)) if !asked.is_head => {
-                if let Content::Many {
-                    parts,
-                    complete_length,
-                    content_type,
-                } = &parts
-                {
-                    let (span, complete_length) = (parts.spans()[0], *complete_length);
-                    let part = PartHead {
-                        first: true,
-                        content_type,
-                        span,
-                        complete_length,
-                    };
-                    boundary.write_part_head(&mut self.out, &part);
-                }
-                self.enter(State::Spans {
-                    parts,
-                    index: 0,
-                    sent: 0,
-                });
-            }
-            Some(Body::Stream { chunked }) if !asked.is_head => {
-                self.enter(State::Stream { offset: 0, chunked });
-            }
-            _ => self.enter(State::Answer),
-        }
     }
 
     // Between two requests.
@@ -1099,56 +632,6 @@ impl ServerConnection {
     }
 }
 
-/// What a request says before anybody looks at its token or target.
-struct Message {
-    framing: Framing,
-    /// Whether the peer wants the connection to end with the answer.
-    close: bool,
-}
-
-impl Message {
-    /// Checks the message that starts `bytes`. Behind one that fails, no next request can be
-    /// found.
-    fn check(head: &RequestHead, bytes: &[u8]) -> Result<Self, Status> {
-        let fields = head.fields(bytes);
-        let mut hosts = fields.all(FieldName::Host);
-        let host_is_valid = match (hosts.next(), hosts.next()) {
-            (Some(host), None) => target::is_host(host),
-            (None, _) => head.version == Version::Http10,
-            (Some(_), Some(_)) => false,
-        };
-        if !host_is_valid {
-            return Err(Status::BadRequest);
-        }
-        let framing = framing::of_request(head.version, &fields).map_err(|error| match error {
-            FramingError::UnknownCoding => Status::NotImplemented,
-            _ => Status::BadRequest,
-        })?;
-        let says_close = fields.has_member(FieldName::Connection, "close");
-        let keep_alive = match head.version {
-            Version::Http10 => fields.has_member(FieldName::Connection, "keep-alive"),
-            Version::Http11 => true,
-        };
-        Ok(Self {
-            framing,
-            close: says_close || !keep_alive,
-        })
-    }
-}
-
-/// What an answer's head depends on, of the request.
-#[derive(Clone, Copy)]
-struct Asked {
-    is_head: bool,
-    if_range: bool,
-}
-
-/// The content of an answer, before its head is written.
-enum Body {
-    Spans(Content),
-    Stream { chunked: bool },
-}
-
 impl State {
     /// For the log: never anything that came from the peer.
     const fn name(&self) -> &'static str {
@@ -1166,13 +649,3 @@ impl State {
         }
     }
 }
-
-/// `remaining`, at most `available`.
-fn clamp(remaining: u64, available: usize) -> usize {
-    usize::try_from(remaining)
-        .unwrap_or(usize::MAX)
-        .min(available)
-}
-
-#[cfg(test)]
-mod tests;
