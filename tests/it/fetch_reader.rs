@@ -295,3 +295,54 @@ fn what_cannot_be_opened_says_why() {
     let error = io::Error::from(stranger.reader("a").unwrap_err());
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
 }
+
+/// A decoder takes `UnexpectedEof` for the end of its media, and plays half a track as if that were
+/// all; `read_exact` takes `Interrupted` for a reason to try again, and would do so for ever.
+#[test]
+fn a_failed_read_never_looks_like_the_end() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nETag: \"v\"\r\n\r\n";
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let of = |status: &str| format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+    let cut = format!("{head}0123");
+    let then = |second: &str| vec![answer(&cut), answer(second)];
+    let mut rows = vec![
+        ("cut", vec![answer(&cut)]),
+        ("cut before the content", vec![answer(head)]),
+        ("a cut chunk", vec![answer(format!("{chunked}4\r\n01"))]),
+        ("no chunk", vec![answer(chunked)]),
+        (
+            "a broken chunk",
+            vec![answer(format!("{chunked}4\r\n0123x"))],
+        ),
+        ("no answer to go on with", then("")),
+        ("a cut head", then("HTTP/1.1 2")),
+        ("no head", then("garbage\r\n\r\n")),
+        ("an interim answer", then("HTTP/1.1 100 Go\r\n\r\n")),
+        ("another version", then(&head.replace("\"v\"", "\"w\""))),
+        ("a protocol", then(&of("101 Switching"))),
+    ];
+    for status in [
+        "302 Moved",
+        "401 No",
+        "404 No",
+        "416 No",
+        "500 No",
+        "503 No",
+    ] {
+        rows.push((status, then(&of(status))));
+    }
+    for (name, connections) in rows {
+        let script = Script::play_at(alone(3), connections);
+        let mut retry = RetryPolicy::default();
+        (retry.pause, retry.attempts) = (Duration::from_millis(1), 1);
+        let builder = PeerClient::builder(script.base(), "secret").retry(retry);
+        let error = match builder.build().unwrap().reader("a") {
+            Ok(mut reader) => reader.read_to_end(&mut Vec::new()).unwrap_err(),
+            Err(error) => error.into(),
+        };
+        let misread = [ErrorKind::UnexpectedEof, ErrorKind::Interrupted];
+        assert!(!misread.contains(&error.kind()), "{name}: {error:?}");
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        assert!(inner.is_some_and(|_: &PeerError| true), "{name}: {error:?}");
+    }
+}

@@ -160,6 +160,10 @@ impl From<FetchError> for PeerError {
 }
 
 /// For what speaks `std::io`, such as [`Read`](io::Read). The [`PeerError`] is the inner error.
+///
+/// The kind is never [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), which decoders take for the
+/// end of the media, nor [`Interrupted`](io::ErrorKind::Interrupted), which `std` takes for a
+/// reason to try again at once, for ever.
 impl From<PeerError> for io::Error {
     fn from(error: PeerError) -> Self {
         use io::ErrorKind;
@@ -168,12 +172,15 @@ impl From<PeerError> for io::Error {
             PeerError::NotFound => ErrorKind::NotFound,
             PeerError::Protocol(_) | PeerError::Changed => ErrorKind::InvalidData,
             PeerError::InvalidInput(_) => ErrorKind::InvalidInput,
-            PeerError::Truncated { .. } => ErrorKind::UnexpectedEof,
+            PeerError::Truncated { .. } => ErrorKind::ConnectionReset,
             PeerError::TimedOut(_) => ErrorKind::TimedOut,
-            // Not `Interrupted`, which callers take for a reason to try again at once.
             PeerError::Cancelled => ErrorKind::ConnectionAborted,
             PeerError::Status(_) => ErrorKind::Other,
-            PeerError::Io(source) => source.kind(),
+            PeerError::Io(source) => match source.kind() {
+                ErrorKind::UnexpectedEof => ErrorKind::ConnectionReset,
+                ErrorKind::Interrupted => ErrorKind::Other,
+                kind => kind,
+            },
         };
         Self::new(kind, error)
     }
@@ -244,5 +251,44 @@ mod tests {
         assert_eq!(PeerError::Changed.phase(), None);
         let text = PeerError::network(Phase::Connect, refused()).to_string();
         assert!(text.starts_with("cannot connect to the peer: "), "{text}");
+    }
+
+    #[test]
+    fn no_kind_says_that_all_is_well() {
+        let of_kind = |kind| PeerError::network(Phase::Content, io::Error::from(kind));
+        let truncated = FetchError::Truncated {
+            expected: Some(9),
+            received: 4,
+        };
+        let unsatisfiable = FetchError::RangeNotSatisfiable {
+            complete_length: Some(0),
+        };
+        let errors = [
+            PeerError::Unauthorized,
+            PeerError::NotFound,
+            PeerError::Status(500),
+            PeerError::Protocol(String::new()),
+            PeerError::InvalidInput(String::new()),
+            PeerError::Changed,
+            PeerError::TimedOut(FetchDeadline::Stall),
+            PeerError::Cancelled,
+            PeerError::Io(io::ErrorKind::UnexpectedEof.into()),
+            of_kind(io::ErrorKind::UnexpectedEof),
+            of_kind(io::ErrorKind::Interrupted),
+            of_kind(io::ErrorKind::ConnectionReset),
+            truncated.into(),
+            unsatisfiable.into(),
+            FetchError::NoAnswer.into(),
+            FetchError::HeadCut.into(),
+            FetchError::ContentRange.into(),
+        ];
+        for error in errors {
+            let text = error.to_string();
+            let error = io::Error::from(error);
+            let misread = [io::ErrorKind::UnexpectedEof, io::ErrorKind::Interrupted];
+            assert!(!misread.contains(&error.kind()), "{text}: {error:?}");
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+            assert!(inner.is_some_and(|inner: &PeerError| inner.to_string() == text));
+        }
     }
 }
