@@ -5,15 +5,20 @@ use crate::run::{self, Outcome, Show};
 
 /// Programs that tests run against ours, with the Debian package of each.
 const OPTIONAL: &[(&str, &str)] = &[
+    ("apache2", "apache2"),
     ("aria2c", "aria2"),
+    ("caddy", "caddy"),
     ("curl", "curl"),
     ("ffmpeg", "ffmpeg"),
     ("ffprobe", "ffmpeg"),
+    ("go", "golang-go"),
+    ("ip", "iproute2"),
     ("lighttpd", "lighttpd"),
     ("mpv", "mpv"),
     ("nginx", "nginx"),
     ("python3", "python3"),
     ("script", "bsdutils"),
+    ("tc", "iproute2"),
     ("wget", "wget"),
 ];
 
@@ -44,6 +49,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     }
     let programs: Vec<_> = missing.iter().map(|(program, _)| *program).collect();
     let mut packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
+    packages.sort_unstable();
     packages.dedup();
     println!(
         "\nready; tests that need these programs will be skipped: {}",

@@ -13,7 +13,7 @@ use cranpose_services::peer::{
     ByteSource, FileSource, PeerClient, PeerError, PeerServer, SourceResolver,
 };
 
-use super::harness::{Scratch, assert_same, noise, program};
+use super::harness::{Scratch, assert_same, noise, program, succeed};
 
 /// How long a server may take to listen.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -266,4 +266,121 @@ fn lighttpd() {
         lighttpd
     });
     check(&server.base, &content);
+}
+
+/// Apache in one process, with what goes into its configuration besides the address.
+fn apache(scratch: &Scratch, modules: &[&str], configuration: &str) -> Option<Server> {
+    program("apache2")?;
+    let folder = scratch.path().display();
+    // Where Debian puts them.
+    let modules: String = [&["mpm_event", "authz_core"], modules]
+        .concat()
+        .iter()
+        .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
+        .collect();
+    Some(Server::start(|address| {
+        let configuration = format!(
+            "ServerRoot {folder}\nServerName localhost\nListen {address}\nPidFile {folder}/pid\n\
+             ErrorLog {folder}/errors\nDefaultRuntimeDir {folder}\nUser www-data\nGroup www-data\n\
+             {modules}\n{configuration}\n"
+        );
+        let path = scratch.write("apache.conf", configuration.as_bytes());
+        let mut apache = Command::new("apache2");
+        // One process, which ends when it is killed and leaves no children.
+        apache.arg("-X").arg("-f").arg(path);
+        apache
+    }))
+}
+
+#[test]
+fn apache_with_files() {
+    let (scratch, content) = site(3_000_001);
+    let configuration = format!(
+        "DocumentRoot {}\n<Directory />\nRequire all granted\n</Directory>\n\
+         SetOutputFilter DEFLATE\n",
+        scratch.path().display()
+    );
+    let modules = ["filter", "deflate"];
+    let Some(server) = apache(&scratch, &modules, &configuration) else {
+        return;
+    };
+    check(&server.base, &content);
+}
+
+#[test]
+fn apache_in_front_of_ours() {
+    let (scratch, content) = site(3_000_001);
+    let ours = ours(&scratch);
+    let configuration = format!(
+        "ProxyPass / http://{}/ nocanon\nAllowEncodedSlashes NoDecode\n",
+        ours.local_addr()
+    );
+    let modules = ["proxy", "proxy_http"];
+    let Some(server) = apache(&scratch, &modules, &configuration) else {
+        return;
+    };
+    check(&server.base, &content);
+}
+
+#[test]
+fn caddy_with_files() {
+    let Some(_) = program("caddy") else { return };
+    let (scratch, content) = site(3_000_001);
+    let server = Server::start(|address| {
+        let mut caddy = Command::new("caddy");
+        caddy.arg("file-server").arg("--root").arg(scratch.path());
+        caddy.arg("--listen").arg(address.to_string());
+        // What it would keep in the home folder goes away with the rest.
+        caddy.env("HOME", scratch.path()).stderr(Stdio::null());
+        caddy
+    });
+    check(&server.base, &content);
+}
+
+#[test]
+fn caddy_in_front_of_ours() {
+    let Some(_) = program("caddy") else { return };
+    let (scratch, content) = site(3_000_001);
+    let ours = ours(&scratch);
+    let server = Server::start(|address| {
+        // In JSON, since the admin endpoint has a fixed port unless it is turned off.
+        let upstream = ours.local_addr();
+        let configuration = format!(
+            r#"{{"admin": {{"disabled": true}}, "apps": {{"http": {{"servers": {{"ours": {{
+                "listen": ["{address}"], "automatic_https": {{"disable": true}},
+                "routes": [{{"handle": [
+                    {{"handler": "encode", "encodings": {{"gzip": {{}}}}, "prefer": ["gzip"]}},
+                    {{"handler": "reverse_proxy", "upstreams": [{{"dial": "{upstream}"}}]}}
+                ]}}]
+            }}}}}}}}}}"#
+        );
+        let path = scratch.write("caddy.json", configuration.as_bytes());
+        let mut caddy = Command::new("caddy");
+        caddy.arg("run").arg("--config").arg(path);
+        caddy.env("HOME", scratch.path()).stderr(Stdio::null());
+        caddy
+    });
+    check(&server.base, &content);
+}
+
+#[test]
+fn go() {
+    let Some(mut go) = program("go") else { return };
+    let (scratch, content) = site(3_000_001);
+    let built = scratch.join(&format!("server{}", std::env::consts::EXE_SUFFIX));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/real/servers/server.go");
+    // Its own file alone, and nothing from a network.
+    go.args(["build", "-o"]).arg(&built).arg(source);
+    go.env("GO111MODULE", "off").env("GOPROXY", "off");
+    succeed(&mut go);
+    // Strong validators, then none: what it cannot prove, the client does not resume.
+    for validators in ["etag", "none"] {
+        let server = Server::start(|address| {
+            let mut server = Command::new(&built);
+            server.arg(address.to_string()).arg(scratch.path());
+            server.arg(validators);
+            server
+        });
+        check(&server.base, &content);
+    }
 }
