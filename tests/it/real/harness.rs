@@ -101,7 +101,8 @@ pub(super) fn program(name: &str) -> Option<Command> {
     }
 }
 
-fn skip(why: &str) {
+/// Says loudly that something is left out, or fails where nothing may be.
+pub(super) fn skip(why: &str) {
     assert!(
         std::env::var_os("PEER_TESTS_REQUIRE_PROGRAMS").is_none(),
         "required: {why}"
@@ -130,9 +131,16 @@ impl Share {
         options: impl IntoIterator<Item = S>,
         paths: impl IntoIterator<Item = P>,
     ) -> Option<Self> {
-        let mut command = peer(["share", "--until-eof"])?;
+        Some(Self::run(peer(["share"])?.args(options), paths))
+    }
+
+    /// Runs a command that shares what it gets as its last arguments.
+    pub(super) fn run<P: AsRef<OsStr>>(
+        command: &mut Command,
+        paths: impl IntoIterator<Item = P>,
+    ) -> Self {
         command
-            .args(options)
+            .arg("--until-eof")
             .args(paths)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
@@ -147,12 +155,12 @@ impl Share {
             value.trim().to_owned()
         };
         let (address, token) = (word("address "), word("token "));
-        Some(Self {
+        Self {
             child,
             _stdout: stdout,
             address,
             token,
-        })
+        }
     }
 
     pub(super) fn url(&self, handle: &str) -> String {
@@ -162,6 +170,11 @@ impl Share {
     /// The field line that lets a request in.
     pub(super) fn authorization(&self) -> String {
         format!("Authorization: Bearer {}", self.token)
+    }
+
+    /// Number of the process.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends it at once, as a crash or a battery would.

@@ -9,6 +9,8 @@ mod aria2;
 mod curl;
 mod decode;
 mod example;
+#[cfg(target_os = "linux")]
+mod faults;
 mod ffmpeg;
 mod gate;
 mod harness;
