@@ -328,7 +328,7 @@ impl PeerClient {
             Ok(_) => ProgressState::Done,
             Err(_) => ProgressState::Failed,
         });
-        result.map_err(PeerError::from)
+        result.map_err(PeerError::of_failure)
     }
 
     pub(crate) fn hooks(&self) -> Hooks<'_> {

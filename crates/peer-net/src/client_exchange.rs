@@ -53,10 +53,10 @@ impl From<Cancelled> for Failure {
     }
 }
 
-impl From<Failure> for PeerError {
-    fn from(failure: Failure) -> Self {
+impl PeerError {
+    pub(crate) fn of_failure(failure: Failure) -> Self {
         match failure {
-            Failure::Fetch(error) => error.into(),
+            Failure::Fetch(error) => Self::of_fetch(error),
             Failure::Network(phase, source) => Self::network(phase, source),
             Failure::Sink(error) => Self::Io(error),
             Failure::Cancelled => Self::Cancelled,

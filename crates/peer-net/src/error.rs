@@ -139,8 +139,10 @@ const fn deadline_text(deadline: FetchDeadline) -> &'static str {
     }
 }
 
-impl From<FetchError> for PeerError {
-    fn from(error: FetchError) -> Self {
+impl PeerError {
+    /// What the verdict over one answer is to an app. No `From`: that would be public, and the
+    /// verdict's type is not.
+    pub(crate) fn of_fetch(error: FetchError) -> Self {
         let ended = |phase| {
             let source = io::Error::new(io::ErrorKind::UnexpectedEof, error.to_string());
             Self::network(phase, source)
@@ -195,37 +197,35 @@ mod tests {
     fn texts() {
         for (error, text) in [
             (
-                PeerError::from(FetchError::Truncated {
+                FetchError::Truncated {
                     expected: Some(9),
                     received: 4,
-                }),
+                },
                 "content ended after 4 bytes of 9",
             ),
             (
                 FetchError::Truncated {
                     expected: None,
                     received: 4,
-                }
-                .into(),
+                },
                 "content ended after 4 bytes",
             ),
             (
                 FetchError::RangeNotSatisfiable {
                     complete_length: None,
-                }
-                .into(),
+                },
                 "the peer answered with status 416",
             ),
             (
-                FetchError::ContentRange.into(),
+                FetchError::ContentRange,
                 "the peer broke the protocol: partial content without a valid content-range",
             ),
             (
-                FetchError::NoAnswer.into(),
+                FetchError::NoAnswer,
                 "lost the connection before the answer: the peer closed the connection without an answer",
             ),
         ] {
-            assert_eq!(error.to_string(), text);
+            assert_eq!(PeerError::of_fetch(error).to_string(), text);
         }
     }
 

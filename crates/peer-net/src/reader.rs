@@ -202,7 +202,7 @@ impl PeerReader {
     fn failed(&mut self, lane: usize, failure: Failure) -> PeerError {
         self.lanes[lane] = None;
         self.policy.handle_closed(lane);
-        let error = PeerError::from(failure);
+        let error = PeerError::of_failure(failure);
         self.changed |= matches!(error, PeerError::Changed);
         error
     }
