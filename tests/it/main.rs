@@ -11,6 +11,7 @@ mod fetch_download;
 mod fetch_reader;
 mod fetch_scale;
 mod fetch_script;
+mod files;
 mod hold;
 mod laws;
 mod real;

@@ -145,8 +145,8 @@ pub enum Output<'a> {
         bytes: &'a [u8],
     },
     /// Read from the source, write `prefix` and what was read, and report
-    /// [`handle_sent`](ServerConnection::handle_sent) with the number of *content* bytes, at least
-    /// one. Any number up to `len` may be sent at a time.
+    /// [`handle_sent`](ServerConnection::handle_sent) with the number of *content* bytes. Any number up
+    /// to `len` may be sent at a time; zero says that `prefix` alone is out.
     ///
     /// Read before writing: while `prefix` is a head that is not out yet, a source that fails
     /// still gets an honest 500.

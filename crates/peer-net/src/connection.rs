@@ -29,6 +29,14 @@ use crate::{
 /// with a small content, which then go out in one write.
 const SMALL_BLOCK_BYTES: usize = 4 * 1024;
 
+/// A lent file is sent by the kernel from this many bytes on. For less, the second system call, since
+/// the head then goes out by itself, costs more than the copy.
+const LENT_BYTES_MIN: u64 = 16 * 1024;
+
+/// Bytes of a lent file to send at a time: after each stretch its version is looked at, and the
+/// transfer's progress told.
+const LENT_BYTES_MAX: u64 = 1024 * 1024;
+
 /// Socket timeouts are at least this long: zero is refused by std.
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
@@ -93,6 +101,8 @@ struct Driver<'a> {
     /// The handle, kept for the event hook only.
     handle: String,
     transfer: Option<Running>,
+    /// The stream may be able to send from a file: nothing has shown the contrary.
+    sends_files: bool,
 }
 
 impl<'a> Driver<'a> {
@@ -113,6 +123,7 @@ impl<'a> Driver<'a> {
             entity_tag: None,
             handle: String::new(),
             transfer: None,
+            sends_files: cfg!(feature = "sendfile"),
         }
     }
 
@@ -301,6 +312,10 @@ impl<'a> Driver<'a> {
             self.begin_transfer();
         }
         let step = self.step();
+        // A limited rate takes what was read, to the byte.
+        if self.sends_files && step == u64::MAX && self.send_lent()? {
+            return Ok(());
+        }
         let Output::SendSource {
             prefix,
             offset,
@@ -387,18 +402,92 @@ impl<'a> Driver<'a> {
         )? {
             return Ok(());
         }
+        self.handle_content_sent(n as u64);
+        Ok(())
+    }
+
+    /// Sends the next stretch from the file that the source lends. Returns `false` where there is
+    /// none, or its stretch is short.
+    ///
+    /// The version is looked at after each stretch. Unlike a block that was read, its last one cannot
+    /// be held back then: the connection is cut, but the peer may have all it waits for. The crate's
+    /// feature says so.
+    fn send_lent(&mut self) -> io::Result<bool> {
+        let Output::SendSource {
+            prefix,
+            offset,
+            len: Some(len @ LENT_BYTES_MIN..),
+            ..
+        } = self.machine.poll_output()
+        else {
+            return Ok(false);
+        };
+        let Some(source) = &self.source else {
+            return Ok(false);
+        };
+        let file = match call(|| source.file()) {
+            Ok(Some(file)) => file,
+            Ok(None) => return Ok(false),
+            Err(_) => {
+                log::warn!("a source panicked");
+                self.fail_source();
+                return Ok(true);
+            }
+        };
+        if !prefix.is_empty() {
+            self.small.clear();
+            self.small.extend_from_slice(prefix);
+            self.now = read_clocks();
+            if !send(&mut self.machine, &mut self.now, self.stream, &self.small)? {
+                return Ok(true);
+            }
+            self.machine.handle_sent(self.now, 0);
+        }
+        match self.stream.send_file(file, offset, len.min(LENT_BYTES_MAX)) {
+            Ok(0) => {
+                log::warn!("a source ended early, at offset {offset}");
+                self.fail_source();
+            }
+            Ok(n) => {
+                let changed = self.entity_tag.is_some() && !is_version(&**source, self.entity_tag);
+                self.now = read_clocks();
+                self.machine.handle_progress(self.now);
+                if changed {
+                    log::warn!("a source changed while it was sent");
+                    self.fail_source();
+                } else {
+                    self.handle_content_sent(n as u64);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_timeout(&error) => {
+                self.now = read_clocks();
+                self.machine.handle_timeout(self.now);
+            }
+            Err(error) => match error.kind() {
+                // This stream cannot, or not from this file system: nothing was sent.
+                io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput => {
+                    self.sends_files = false;
+                }
+                _ => return Err(error),
+            },
+        }
+        Ok(true)
+    }
+
+    /// So much more content is out.
+    fn handle_content_sent(&mut self, content: u64) {
         self.service
             .counters
             .content_bytes
-            .fetch_add(n as u64, Ordering::Relaxed);
+            .fetch_add(content, Ordering::Relaxed);
         if let Some(transfer) = &mut self.transfer {
-            transfer.sent += n as u64;
+            transfer.sent += content;
         }
-        self.machine.handle_sent(self.now, n as u64);
+        self.machine.handle_sent(self.now, content);
         if self.service.config.hook.is_some() {
             self.tell(|transfer, sent| ServerEvent::TransferProgressed { transfer, sent });
         }
-        Ok(())
     }
 
     /// The source has failed. Its transfer ends with that, also where the peer still gets a 500 and

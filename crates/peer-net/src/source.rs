@@ -65,6 +65,15 @@ pub trait ByteSource: Send + Sync {
         Priority::Playback
     }
 
+    /// An open file that holds these bytes at the same offsets. Provided: `None`.
+    ///
+    /// With the crate's feature `sendfile`, on Linux and Android, a stretch of it is sent by the
+    /// kernel, without a copy through this process. [`read_at`](Self::read_at) goes on being used
+    /// for what is short, and everywhere else, so both must give the same bytes.
+    fn file(&self) -> Option<&File> {
+        None
+    }
+
     /// Length, validator and modification time, taken together. Provided: by the three methods
     /// above. Worth overriding where one look answers all three.
     fn metadata(&self) -> SourceMetadata {
@@ -241,6 +250,10 @@ impl ByteSource for FileSource {
 
     fn last_modified(&self) -> Option<SystemTime> {
         self.metadata().last_modified
+    }
+
+    fn file(&self) -> Option<&File> {
+        Some(&self.file)
     }
 
     /// One look at the file. Where that fails nothing can be promised: no length, no validator.

@@ -1,6 +1,7 @@
 //! What the drivers need of a connection.
 
 use std::{
+    fs::File,
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
     time::Duration,
@@ -27,6 +28,19 @@ pub trait Stream: Send + Sync {
     /// # Errors
     /// As [`Write::write`]; a timeout as for [`read`](Self::read), only when nothing was sent.
     fn write(&self, buf: &[u8]) -> io::Result<usize>;
+
+    /// Sends a part of `file`, at most `len` bytes of it from `offset` on; 0 is the file's end. The
+    /// write timeout holds. Provided: [`io::ErrorKind::Unsupported`], after which the caller reads
+    /// the file and writes what it read. [`TcpStream`] can do it with the feature `sendfile`, on
+    /// Linux and Android.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); [`io::ErrorKind::Unsupported`] or [`io::ErrorKind::InvalidInput`]
+    /// where this stream, or the file's file system, cannot do it.
+    fn send_file(&self, file: &File, offset: u64, len: u64) -> io::Result<usize> {
+        let _ = (file, offset, len);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Bounds every later read. `None` waits for ever. Never called with zero.
     ///
@@ -59,6 +73,13 @@ impl Stream for TcpStream {
     fn write(&self, buf: &[u8]) -> io::Result<usize> {
         let mut stream = self;
         Write::write(&mut stream, buf)
+    }
+
+    #[cfg(all(feature = "sendfile", any(target_os = "linux", target_os = "android")))]
+    fn send_file(&self, file: &File, mut offset: u64, len: u64) -> io::Result<usize> {
+        // The call takes no more than this at a time; 32-bit systems could not even say it.
+        let len = len.min(i32::MAX as u64) as usize;
+        Ok(rustix::fs::sendfile(self, file, Some(&mut offset), len)?)
     }
 
     fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {

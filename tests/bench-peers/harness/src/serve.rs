@@ -17,6 +17,8 @@ struct Track {
     file: File,
     len: u64,
     entity_tag: EntityTag,
+    /// Whether the kernel may send from the file, with the feature `sendfile`.
+    lends: bool,
 }
 
 impl ByteSource for Track {
@@ -35,12 +37,18 @@ impl ByteSource for Track {
     fn entity_tag(&self) -> Option<EntityTag> {
         Some(self.entity_tag)
     }
+
+    fn file(&self) -> Option<&File> {
+        self.lends.then_some(&self.file)
+    }
 }
 
-/// `serve FILE`: prints its port, and serves until its standard input ends.
+/// `serve FILE [lend]`: prints its port, and serves until its standard input ends.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let [path] = arguments else {
-        return Err("serve FILE".to_owned());
+    let (path, lends) = match arguments {
+        [path] => (path, false),
+        [path, lend] if lend == "lend" => (path, true),
+        _ => return Err("serve FILE [lend]".to_owned()),
     };
     let track = (|| {
         let file = File::open(path)?;
@@ -49,6 +57,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             file,
             len,
             entity_tag: EntityTag::strong("v1").expect("two letters are a tag"),
+            lends,
         })
     })();
     let track: Arc<dyn ByteSource> = Arc::new(track.map_err(|error| format!("{path}: {error}"))?);

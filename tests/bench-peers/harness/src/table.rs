@@ -103,6 +103,10 @@ const SIDES: &[Side] = &[
         start: peer,
     },
     Side {
+        name: "peer, sendfile",
+        start: peer_lends,
+    },
+    Side {
         name: "probe",
         start: probe,
     },
@@ -185,6 +189,13 @@ fn nginx(place: &Place) -> Result<Server, String> {
 fn peer(place: &Place) -> Result<Server, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     spawn_with_port(Command::new(program).arg("serve").arg(&place.file))
+}
+
+/// The same, with the file lent to the kernel.
+fn peer_lends(place: &Place) -> Result<Server, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut command = Command::new(program);
+    spawn_with_port(command.arg("serve").arg(&place.file).arg("lend"))
 }
 
 /// The bound that is no server.
