@@ -343,7 +343,7 @@ pub fn handle(target: &[u8]) -> Result<Option<String>, ()> {
     Ok(percent_decode(rest.as_bytes()).and_then(|bytes| String::from_utf8(bytes).ok()))
 }
 
-/// Whether `value` is `uri-host [":" port]` (RFC 9110 §7.2), as far as characters tell.
+/// Whether `value` is `uri-host [":" port]` (RFC 9110 §7.2).
 #[must_use]
 pub fn is_host(value: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(value) else {
@@ -354,8 +354,7 @@ pub fn is_host(value: &[u8]) -> bool {
         let Some((literal, port)) = rest.split_once(']') else {
             return false;
         };
-        let ok = !literal.is_empty() && literal.chars().all(|c| plain(c) || c == ':' || c == '%');
-        (ok, port)
+        (is_ip_literal(literal), port)
     } else {
         let end = text.find(':').unwrap_or(text.len());
         let host = &text[..end];
@@ -368,4 +367,66 @@ pub fn is_host(value: &[u8]) -> bool {
             .strip_prefix(':')
             .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     host_ok && port_ok
+}
+
+/// `IPv6address / IPvFuture` (RFC 3986 §3.2.2), the former with or without a zone.
+fn is_ip_literal(literal: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:".contains(c);
+    if literal.starts_with(['v', 'V']) {
+        return literal[1..]
+            .split_once('.')
+            .is_some_and(|(version, address)| {
+                !version.is_empty()
+                    && version.chars().all(|c| c.is_ascii_hexdigit())
+                    && !address.is_empty()
+                    && address.chars().all(plain)
+            });
+    }
+    match literal.split_once('%') {
+        None => is_ipv6(literal),
+        Some((address, zone)) => {
+            let in_zone = |c: char| c.is_ascii_alphanumeric() || "-._~%".contains(c);
+            is_ipv6(address) && !zone.is_empty() && zone.chars().all(in_zone)
+        }
+    }
+}
+
+/// Eight groups, of which a `::` stands for one or more, and an IPv4 address for the last two.
+fn is_ipv6(address: &str) -> bool {
+    let groups = |part: &str, is_end: bool| -> Option<usize> {
+        let parts: Vec<&str> = part.split(':').collect();
+        let mut count = 0;
+        for (at, group) in parts.iter().enumerate() {
+            let is_last = is_end && at + 1 == parts.len();
+            let is_hex = group.len() <= 4 && group.chars().all(|c| c.is_ascii_hexdigit());
+            count += match group {
+                _ if !group.is_empty() && is_hex => 1,
+                _ if is_last && is_ipv4(group) => 2,
+                _ => return None,
+            };
+        }
+        Some(count)
+    };
+    let half = |part: &str, is_end| match part {
+        "" => Some(0),
+        part => groups(part, is_end),
+    };
+    match address.split_once("::") {
+        None => groups(address, true) == Some(8),
+        Some((start, end)) => match (half(start, false), half(end, true)) {
+            (Some(start), Some(end)) => start + end <= 7,
+            _ => false,
+        },
+    }
+}
+
+/// Four numbers up to 255 without leading zeros.
+fn is_ipv4(address: &str) -> bool {
+    let octet = |text: &str| {
+        (1..=3).contains(&text.len())
+            && text.chars().all(|c| c.is_ascii_digit())
+            && (text == "0" || !text.starts_with('0'))
+            && text.parse::<u16>().is_ok_and(|number| number <= 255)
+    };
+    address.split('.').count() == 4 && address.split('.').all(octet)
 }
