@@ -44,6 +44,9 @@ const SEEDS: &[&[u8]] = &[
     b"\x10\x05\x03\0\0\0\0\0\0\0\x02\x01POST /track/a HTTP/1.1\r\nHost: h\r\n\
      Authorization: Bearer secret\r\nContent-Length: 5\r\n\r\nhello\
      GET /track/a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer secret\r\n\r\n",
+    b"\0\x04\0\0\0\0\0\0\0\0\x02OPTIONS /track/a HTTP/1.1\r\nHost: h\r\nOrigin: https://a\r\n\
+     Access-Control-Request-Method: GET\r\n\r\n\
+     GET /track/a HTTP/1.1\r\nHost: h\r\nOrigin: https://a\r\nAuthorization: Bearer secret\r\n\r\n",
 ];
 
 #[derive(Clone, Debug)]
@@ -148,6 +151,7 @@ laws! {
     response_round_trips,
     server,
     server_facts,
+    server_web,
     target,
     tokens,
 }

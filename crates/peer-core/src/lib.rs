@@ -10,6 +10,7 @@
 pub mod admission;
 pub mod deadline;
 pub mod fetch;
+pub mod origin;
 pub mod pace;
 pub mod plan;
 pub mod read_ahead;
@@ -19,4 +20,5 @@ pub mod transfer;
 mod date;
 
 pub use deadline::{Deadline, Now};
+pub use origin::AllowedOrigins;
 pub use server::{Authorization, CloseReason, Output, ServerConfig, ServerConnection, SourceInfo};

@@ -83,6 +83,7 @@ use peer_proto::{
 use crate::{
     date::DateText,
     deadline::{Armed, Deadline, Expiry, Now},
+    origin::AllowedOrigins,
     plan::{Question, plan},
 };
 
@@ -263,6 +264,9 @@ enum State {
 #[derive(Debug)]
 pub struct ServerConnection {
     config: ServerConfig,
+    allowed_origins: AllowedOrigins,
+    /// Which of these the current request comes from.
+    origin: Option<usize>,
     boundary: Boundary,
     /// Received bytes that no answer has consumed yet stand at `start..filled`.
     buffer: Box<[u8]>,
@@ -298,6 +302,8 @@ impl ServerConnection {
         let stranger = Armed::new(Deadline::Head, now.instant, config.head_timeout);
         Self {
             config,
+            allowed_origins: AllowedOrigins::default(),
+            origin: None,
             boundary: Boundary::new(random),
             buffer: vec![0; HEAD_BYTES_MAX].into_boxed_slice(),
             start: 0,
@@ -315,6 +321,15 @@ impl ServerConnection {
             head_pending: false,
             status: None,
         }
+    }
+
+    /// Lets pages of these origins read the answers, and answers their preflights without the
+    /// token (Fetch, the CORS protocol). Every answer then says that it varies by `Origin`; to
+    /// other origins, and to requests without one, it says nothing more.
+    #[must_use]
+    pub fn with_allowed_origins(mut self, origins: AllowedOrigins) -> Self {
+        self.allowed_origins = origins;
+        self
     }
 
     /// What to do next. Changes only by a `handle_*` call.
@@ -596,6 +611,7 @@ impl ServerConnection {
 
     fn next_request(&mut self, now: Now) {
         self.searched = 0;
+        self.origin = None;
         self.enter(State::Head);
         if self.start < self.filled {
             self.arm_receive(now, Deadline::Head, self.config.head_timeout);

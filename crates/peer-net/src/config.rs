@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
-use peer_core::{CloseReason, ServerConfig, admission::Limits};
+use peer_core::{AllowedOrigins, CloseReason, ServerConfig, admission::Limits};
 
 /// Deadlines, budgets and hooks of a server. The defaults suit a phone in a shared flat.
 #[derive(Clone, Default)]
@@ -13,6 +13,8 @@ pub(crate) struct Config {
     pub(crate) rate: Option<u64>,
     /// Bytes of content a second, for each transfer.
     pub(crate) transfer_rate: Option<u64>,
+    /// Web origins whose pages may read answers.
+    pub(crate) origins: AllowedOrigins,
     pub(crate) hook: Option<EventHook>,
 }
 
@@ -103,6 +105,7 @@ impl fmt::Debug for Config {
             .field("limits", &self.limits)
             .field("rate", &self.rate)
             .field("transfer_rate", &self.transfer_rate)
+            .field("origins", &self.origins)
             .field("hook", &self.hook.is_some())
             .finish()
     }

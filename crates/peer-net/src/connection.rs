@@ -112,7 +112,8 @@ impl<'a> Driver<'a> {
             service,
             connection,
             stream: &*connection.stream,
-            machine: ServerConnection::new(service.config.deadlines, random(), now),
+            machine: ServerConnection::new(service.config.deadlines, random(), now)
+                .with_allowed_origins(service.config.origins.clone()),
             now,
             read_timeout: None,
             write_timeout: None,

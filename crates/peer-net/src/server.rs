@@ -98,6 +98,24 @@ impl PeerServerBuilder {
         self
     }
 
+    /// Lets web pages of `origin` read what this server answers. Call it once for each origin;
+    /// without it, no page of another origin can read anything.
+    ///
+    /// The origin is as browsers write it, as in `https://player.example` or
+    /// `http://localhost:8080`. It replaces no token: a page needs one like every peer, and sends
+    /// it with `fetch`.
+    ///
+    /// # Errors
+    /// [`PeerError::InvalidInput`] for what no browser sends, and for `*` and `null`, which stand
+    /// for every page there is.
+    pub fn allow_origin(mut self, origin: &str) -> Result<Self, PeerError> {
+        self.config
+            .origins
+            .allow(origin)
+            .map_err(|error| PeerError::InvalidInput(format!("origin {origin:?}: {error}")))?;
+        Ok(self)
+    }
+
     /// Has `hook` called with what happens. See [`ServerEvent`].
     pub fn on_event(mut self, hook: impl Fn(&ServerEvent<'_>) + Send + Sync + 'static) -> Self {
         self.config.hook = Some(Arc::new(hook));

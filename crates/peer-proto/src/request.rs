@@ -14,6 +14,8 @@ pub enum Method {
     Get,
     /// `HEAD`: the head that a GET would get.
     Head,
+    /// `OPTIONS`: not allowed here, but the method of a preflight (Fetch, the CORS protocol).
+    Options,
     /// Another method that RFC 9110 or RFC 5789 defines: known, and not allowed here (405).
     Other,
     /// A method that nobody here knows (501).
@@ -25,9 +27,8 @@ impl Method {
         match method {
             b"GET" => Self::Get,
             b"HEAD" => Self::Head,
-            b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"OPTIONS" | b"TRACE" | b"PATCH" => {
-                Self::Other
-            }
+            b"OPTIONS" => Self::Options,
+            b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"TRACE" | b"PATCH" => Self::Other,
             _ => Self::Unknown,
         }
     }
@@ -272,7 +273,7 @@ mod tests {
             ("PUT / HTTP/1.1", Ok((Method::Other, Version::Http11))),
             ("DELETE / HTTP/1.1", Ok((Method::Other, Version::Http11))),
             ("CONNECT / HTTP/1.1", Ok((Method::Other, Version::Http11))),
-            ("OPTIONS / HTTP/1.1", Ok((Method::Other, Version::Http11))),
+            ("OPTIONS / HTTP/1.1", Ok((Method::Options, Version::Http11))),
             ("TRACE / HTTP/1.1", Ok((Method::Other, Version::Http11))),
             ("PATCH / HTTP/1.1", Ok((Method::Other, Version::Http11))),
             ("get / HTTP/1.1", Ok((Method::Unknown, Version::Http11))),

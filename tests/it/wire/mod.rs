@@ -25,6 +25,7 @@ mod request_line;
 mod source_faults;
 mod target;
 mod unknown_length;
+mod web;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -859,6 +860,11 @@ fn house_rules(response: &Response, to_head: bool) -> Result<(), String> {
     let head = &response.head;
     for name in [
         "Accept-Ranges",
+        "Access-Control-Allow-Headers",
+        "Access-Control-Allow-Methods",
+        "Access-Control-Allow-Origin",
+        "Access-Control-Expose-Headers",
+        "Access-Control-Max-Age",
         "Allow",
         "Cache-Control",
         "Connection",
@@ -868,6 +874,7 @@ fn house_rules(response: &Response, to_head: bool) -> Result<(), String> {
         "Date",
         "ETag",
         "Last-Modified",
+        "Vary",
         "WWW-Authenticate",
     ] {
         if head.values(name).count() > 1 {
@@ -933,6 +940,15 @@ fn house_rules(response: &Response, to_head: bool) -> Result<(), String> {
             }
         }
         304 => {}
+        // A preflight's, and of nothing else.
+        204 => {
+            if head.field("Access-Control-Allow-Origin").is_none() {
+                return Err("204 to no allowed origin".to_owned());
+            }
+            if head.field("Content-Length").is_some() || head.field("Content-Type").is_some() {
+                return Err("204 with fields of a content".to_owned());
+            }
+        }
         400..=599 => {
             // An explanation for whoever debugs: text, short, and safe to show.
             let media_type = head.field("Content-Type").unwrap_or_default();
@@ -967,6 +983,10 @@ fn house_rules(response: &Response, to_head: bool) -> Result<(), String> {
                 return Err(format!("{name} in a {status}"));
             }
         }
+    }
+    // Fetch, the CORS protocol and HTTP caches: what differs by origin says so.
+    if head.field("Access-Control-Allow-Origin").is_some() && !head.lists("Vary", "Origin") {
+        return Err("an answer to one origin that does not vary by it".to_owned());
     }
     match (status, head.field("Content-Range")) {
         (206, Some(range)) => {
@@ -1101,6 +1121,14 @@ mod self_checks {
                 house_rules(&response(200, &fields, b"abc"), false).is_err(),
                 "{missing}"
             );
+        }
+        let web = [
+            ("Vary", "Origin"),
+            ("Access-Control-Allow-Origin", "https://a"),
+        ];
+        assert_eq!(house_rules(&response(204, &web, b""), false), Ok(()));
+        for wrong in [&web[..1], &web[1..], &[web[0], web[1], web[1]]] {
+            assert!(house_rules(&response(204, wrong, b""), false).is_err());
         }
         let text = [("Content-Type", "text/plain"), ("Content-Length", "3")];
         assert_eq!(house_rules(&response(404, &text, b"abc"), false), Ok(()));

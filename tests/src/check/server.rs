@@ -7,7 +7,8 @@ use std::{
 };
 
 use peer_core::{
-    Authorization, CloseReason, Now, Output, ServerConfig, ServerConnection, SourceInfo,
+    AllowedOrigins, Authorization, CloseReason, Now, Output, ServerConfig, ServerConnection,
+    SourceInfo,
 };
 use peer_proto::{EntityTag, HttpDate, Validators, limits::HEAD_BYTES_MAX};
 
@@ -126,7 +127,19 @@ impl fmt::Debug for Served {
 #[must_use]
 pub fn serve(source: &Source, received: &[u8], step: usize, block: usize) -> Served {
     let now = at(Duration::ZERO);
-    let mut connection = ServerConnection::new(ServerConfig::default(), 1, now);
+    let connection = ServerConnection::new(ServerConfig::default(), 1, now);
+    serve_on(connection, source, received, step, block)
+}
+
+/// The same on a connection that was made already.
+fn serve_on(
+    mut connection: ServerConnection,
+    source: &Source,
+    received: &[u8],
+    step: usize,
+    block: usize,
+) -> Served {
+    let now = at(Duration::ZERO);
     let mut served = Served {
         sent: Vec::new(),
         reason: CloseReason::Finished,
@@ -249,6 +262,107 @@ pub fn server(input: &[u8]) {
     judge(&source, received, &whole);
 }
 
+/// The origin whose pages the machines of [`server_web`] let in.
+const ORIGIN: &str = "https://a";
+
+/// Lines that stand in an answer for the sake of web pages only.
+const WEB_LINES: [&[u8]; 3] = [
+    b"Vary: Origin\r\n",
+    b"Access-Control-Allow-Origin: https://a\r\n",
+    b"Access-Control-Expose-Headers: Accept-Ranges, Content-Length, Content-Range, Date, ETag, \
+      Retry-After, WWW-Authenticate\r\n",
+];
+
+/// A server that lets pages of one origin in answers as one that does not, but for the fields that
+/// tell them so: on the answers to that origin, and on no other, and on preflights, which it
+/// answers for that origin alone. However the bytes are split.
+///
+/// # Panics
+/// Where the law does not hold.
+pub fn server_web(input: &[u8]) {
+    let mut choices = Choices::new(input);
+    let source = Source::choose(&mut choices);
+    let step = 1 + usize::from(choices.byte());
+    let block = 1000.max(source.bytes.len() / 500);
+    let received = choices.rest();
+    let serve_pages = |step| {
+        let mut origins = AllowedOrigins::default();
+        origins.allow(ORIGIN).expect("an origin");
+        let now = at(Duration::ZERO);
+        let connection =
+            ServerConnection::new(ServerConfig::default(), 1, now).with_allowed_origins(origins);
+        serve_on(connection, &source, received, step, block)
+    };
+    let mut with = serve_pages(usize::MAX);
+    assert_eq!(serve_pages(step), with, "by {step}");
+    judge_web(received, &with);
+    if !received.windows(8).any(|bytes| bytes == b"OPTIONS ") {
+        // Content of these sources counts up or down, so no line hides in it.
+        for line in WEB_LINES {
+            with.sent = without(&with.sent, line);
+        }
+        let without = serve(&source, received, usize::MAX, block);
+        assert_eq!(with, without, "without the fields for pages");
+    }
+}
+
+/// `bytes` with every occurrence of `line` left out.
+fn without(mut bytes: &[u8], line: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(bytes.len());
+    while let Some(at) = bytes.windows(line.len()).position(|part| part == line) {
+        kept.extend_from_slice(&bytes[..at]);
+        bytes = &bytes[at + line.len()..];
+    }
+    kept.extend_from_slice(bytes);
+    kept
+}
+
+/// Holds what each answer tells web pages against the origin of its request.
+fn judge_web(received: &[u8], served: &Served) {
+    let (requests, _) = requests(received);
+    let mut rest = &served.sent[..];
+    for request in &requests {
+        let naive::Lines::Complete(head) = naive::lines(rest, 0) else {
+            return;
+        };
+        let (status, _) = naive::status_line(&head.start_line).expect("a status-line");
+        rest = &rest[head.len..];
+        let value = |name: &str| {
+            let mut values = head.fields.iter().filter(|(other, _)| other == name);
+            let value = values.next().map(|(_, value)| &value[..]);
+            assert!(values.next().is_none(), "{name} twice");
+            value
+        };
+        assert_eq!(value("vary"), Some(&b"Origin"[..]));
+        let allowed = value("access-control-allow-origin");
+        // A head that is refused before it is one comes from nobody.
+        if allowed.is_some() || !matches!(status, 400 | 414 | 431 | 505) {
+            let expected = request.of_page.then_some(ORIGIN.as_bytes());
+            assert_eq!(allowed, expected, "{status} to {request:?}");
+        }
+        let preflight = request.of_page && request.asks_for_method;
+        assert_eq!(
+            value("access-control-expose-headers").is_some(),
+            allowed.is_some()
+        );
+        assert_eq!(status == 204, value("access-control-max-age").is_some());
+        if status == 204 {
+            assert!(preflight, "204 to {request:?}");
+            assert_eq!(value("content-length"), None);
+        } else if preflight {
+            assert!(matches!(status, 400 | 414 | 431 | 505), "{status}");
+        }
+        let length = value("content-length").and_then(|value| naive::number(value).flatten());
+        let bodiless = request.is_head || matches!(status, 204 | 304);
+        // What answers a request behind content of unknown length is judged by the other law.
+        match length {
+            _ if bodiless => {}
+            Some(length) if length <= rest.len() as u64 => rest = &rest[length as usize..],
+            _ => return,
+        }
+    }
+}
+
 /// One request as far as its answer depends on it.
 #[derive(Debug)]
 struct Request {
@@ -261,6 +375,10 @@ struct Request {
     names_handle: bool,
     http10: bool,
     close: bool,
+    /// It names the one origin that [`server_web`] allows.
+    of_page: bool,
+    /// It is a preflight by its method and fields.
+    asks_for_method: bool,
 }
 
 /// The requests of a stream, up to the first that has content or is malformed. Whether there is
@@ -313,6 +431,8 @@ fn requests(mut received: &[u8]) -> (Vec<Request>, bool) {
             names_handle: naive::handle(target) == Ok(Some(HANDLE.to_owned())),
             http10: minor == 0,
             close: says("close") || (minor == 0 && !says("keep-alive")),
+            of_page: values("origin") == [ORIGIN.as_bytes()],
+            asks_for_method: method == b"OPTIONS" && has("access-control-request-method"),
         });
         if has("content-length") || has("transfer-encoding") {
             return (requests, true);

@@ -89,6 +89,7 @@ pub fn request_head(bytes: &[u8]) {
             let expected_method = match method {
                 b"GET" => Method::Get,
                 b"HEAD" => Method::Head,
+                b"OPTIONS" => Method::Options,
                 other if known.contains(&other) => Method::Other,
                 _ => Method::Unknown,
             };

@@ -10,6 +10,7 @@ use peer_proto::{
 use super::{CloseReason, ServerConnection, SourceInfo, State};
 use crate::{
     deadline::Now,
+    origin,
     plan::{Parts, Plan},
 };
 
@@ -92,6 +93,16 @@ impl ServerConnection {
         self.enter(State::Answer);
     }
 
+    /// Tells a browser what pages of an allowed origin may send.
+    pub(super) fn answer_preflight(&mut self, now: Now) {
+        self.begin_answer(now, Status::NoContent)
+            .field("Access-Control-Allow-Methods", origin::METHODS)
+            .field("Access-Control-Allow-Headers", origin::REQUEST_FIELDS)
+            .field("Access-Control-Max-Age", origin::MAX_AGE_SECONDS)
+            .end();
+        self.enter(State::Answer);
+    }
+
     /// Starts a response head: the status-line, and what every answer says.
     fn begin_answer(&mut self, now: Now, status: Status) -> HeadWriter<'_> {
         self.status = Some(status);
@@ -110,6 +121,15 @@ impl ServerConnection {
             .is_some_and(|r| r.head.version == Version::Http10)
         {
             head.field("Connection", "keep-alive");
+        }
+        if !self.allowed_origins.is_empty() {
+            // Of every answer, or a cache gives one page what was meant for another.
+            head.field("Vary", "Origin");
+        }
+        let origin = self.origin.and_then(|at| self.allowed_origins.at(at));
+        if let Some(origin) = origin {
+            head.field("Access-Control-Allow-Origin", origin)
+                .field("Access-Control-Expose-Headers", origin::ANSWER_FIELDS);
         }
         head
     }

@@ -81,6 +81,7 @@ impl ServerConnection {
     /// Takes a complete head: the message itself is checked, then read to its end.
     fn begin(&mut self, now: Now, head: RequestHead) {
         let bytes = &self.buffer[self.start..self.filled];
+        self.origin = self.allowed_origins.find(&head.fields(bytes));
         let message = Message::check(&head, bytes);
         let (framing, close) = match message {
             Ok(message) => (message.framing, message.close),
@@ -180,12 +181,21 @@ impl ServerConnection {
         }
     }
 
-    /// Has the request's credentials judged.
+    /// Has the request's credentials judged, or answers a preflight of an allowed origin.
     fn present(&mut self, now: Now) {
         let Some(Request { head, .. }) = &self.request else {
             return;
         };
         let bytes = &self.buffer[self.start..self.filled];
+        // A browser never puts the token into a preflight, so it is not asked for. The answer is
+        // the same whatever the target: nothing about that shows.
+        let is_preflight = head.method == Method::Options
+            && head
+                .fields(bytes)
+                .has(FieldName::AccessControlRequestMethod);
+        if is_preflight && self.origin.is_some() {
+            return self.answer_preflight(now);
+        }
         match auth::credentials(&head.fields(bytes)) {
             Credentials::Bearer(token) => {
                 let start = token.as_ptr() as usize - self.buffer.as_ptr() as usize;
@@ -209,7 +219,7 @@ impl ServerConnection {
         let bytes = &self.buffer[self.start..self.filled];
         match head.method {
             Method::Get | Method::Head => {}
-            Method::Other => return Err(Status::MethodNotAllowed),
+            Method::Options | Method::Other => return Err(Status::MethodNotAllowed),
             Method::Unknown => return Err(Status::NotImplemented),
         }
         let mut expectations = head.fields(bytes).members(FieldName::Expect);

@@ -481,3 +481,62 @@ fn a_malformed_line_that_never_ends_is_refused_however_it_was_split() {
         assert!(answers.starts_with("HTTP/1.1 400 Bad Request"), "{answers}");
     }
 }
+
+/// A connection that lets pages of `https://a` in.
+fn for_pages() -> Peer {
+    let mut peer = Peer::new("abc");
+    let mut origins = AllowedOrigins::default();
+    origins.allow("https://a").unwrap();
+    peer.connection = peer.connection.with_allowed_origins(origins);
+    peer
+}
+
+const PREFLIGHT: &[u8] = b"OPTIONS /track/x HTTP/1.1\r\nHost: h\r\nOrigin: https://a\r\n\
+    Access-Control-Request-Method: GET\r\n\r\n";
+
+#[test]
+fn preflights_prolong_no_stranger() {
+    let mut peer = for_pages();
+    let deadline = peer.connection.poll_timeout();
+    for _ in 0..20 {
+        assert_eq!(peer.receive(PREFLIGHT), None);
+        assert_eq!(peer.connection.status(), Some(Status::NoContent));
+        assert!(!peer.connection.is_authorized());
+        assert_eq!(peer.connection.poll_timeout(), deadline, "renewed");
+        peer.now.instant += Duration::from_millis(100);
+    }
+    peer.now.instant = deadline.unwrap().1;
+    peer.connection.handle_timeout(peer.now);
+    assert!(matches!(
+        peer.connection.poll_output(),
+        Output::Close { .. }
+    ));
+}
+
+#[test]
+fn a_request_that_ends_in_time_out_still_tells_its_page() {
+    let mut peer = for_pages();
+    let head = b"POST /track/x HTTP/1.1\r\nHost: h\r\nOrigin: https://a\r\n\
+        Content-Length: 9\r\n\r\nabc";
+    assert_eq!(peer.receive(head), None);
+    peer.now.instant = peer.connection.poll_timeout().unwrap().1;
+    peer.connection.handle_timeout(peer.now);
+    peer.receive(b"");
+    assert_eq!(peer.connection.status(), Some(Status::RequestTimeout));
+    let sent = String::from_utf8_lossy(&peer.sent);
+    assert!(
+        sent.contains("\r\nAccess-Control-Allow-Origin: https://a\r\n"),
+        "{sent}"
+    );
+}
+
+#[test]
+fn the_origin_of_a_request_is_not_that_of_the_next() {
+    let mut peer = for_pages();
+    assert_eq!(peer.receive(PREFLIGHT), None);
+    peer.sent.clear();
+    assert!(peer.receive(b"malformed\r\n\r\n").is_none());
+    let sent = String::from_utf8_lossy(&peer.sent);
+    assert!(sent.starts_with("HTTP/1.1 400 "), "{sent}");
+    assert!(!sent.contains("Access-Control"), "{sent}");
+}
