@@ -24,7 +24,7 @@ mod tests;
 use std::time::{Duration, Instant};
 
 use peer_proto::{
-    EntityTag, HeadError, HttpDate, ResponseHead, Token,
+    EntityTag, FieldName, Fields, HeadError, HttpDate, ResponseHead, Token,
     framing::{ChunkDecoder, ChunkError, FramingError},
     limits::HEAD_BYTES_MAX,
     request::{RequestFields, write_request},
@@ -36,6 +36,10 @@ pub use verdict::{Answer, FetchError};
 
 /// Interim answers (1xx) read past before one answer. More is a peer that plays for time.
 pub const INTERIM_ANSWERS_MAX: u32 = 16;
+
+/// Media types longer than this are as good as none; RFC 6838 §4.2 allows 127 + 1 + 127 without
+/// parameters.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
 
 /// What a fetch wants to learn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +180,15 @@ impl State {
     }
 }
 
+/// The media type that an answer gives. One that could not be sent on is none.
+fn content_type(fields: &Fields<'_>) -> Option<Box<str>> {
+    let value = fields.single(FieldName::ContentType).ok()??;
+    let is_type =
+        value.len() <= CONTENT_TYPE_BYTES_MAX && value.contains(&b'/') && value.is_ascii();
+    let text = std::str::from_utf8(value).ok()?;
+    is_type.then(|| text.into())
+}
+
 /// How content is delimited, with the place reached in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Coding {
@@ -194,6 +207,7 @@ pub struct Fetch {
     request: Vec<u8>,
     asked: verdict::Asked,
     answer: Option<Answer>,
+    content_type: Option<Box<str>>,
     received: u64,
     progressed: Option<Instant>,
     buffer: HeadBuffer,
@@ -223,6 +237,7 @@ impl Fetch {
             request: head,
             asked,
             answer: None,
+            content_type: None,
             received: 0,
             progressed: None,
             buffer: HeadBuffer::new(),
@@ -272,6 +287,13 @@ impl Fetch {
     #[must_use]
     pub const fn answer(&self) -> Option<&Answer> {
         self.answer.as_ref()
+    }
+
+    /// The media type that the answer gave the representation: one `Content-Type` field of at most
+    /// [`CONTENT_TYPE_BYTES_MAX`] bytes, in ASCII.
+    #[must_use]
+    pub fn content_type(&self) -> Option<&str> {
+        self.content_type.as_deref()
     }
 
     /// Bytes of content handed over.
@@ -435,7 +457,11 @@ impl Fetch {
                     });
                 }
                 _ => {
-                    let judged = self.asked.judge(&head, &head.fields(self.buffer.filled()));
+                    let fields = head.fields(self.buffer.filled());
+                    let judged = self.asked.judge(&head, &fields);
+                    if judged.is_ok() {
+                        self.content_type = content_type(&fields);
+                    }
                     self.buffer.consume(head_len);
                     match judged {
                         Ok((answer, content)) => {

@@ -2,14 +2,17 @@
 //!
 //! A reader works in blocks of one size. Some are kept in slots; the least recently used one makes
 //! room for the next. Blocks come over lanes: requests that are open, each at a place of its own.
-//! There are two, so that a demuxer's hop to the end of a file and back goes on where it left off.
-//! A place that a lane will reach soon is waited for; how soon is soon follows from what a new
+//! One reader has two, so that a demuxer's hop to the end of a file and back goes on where it left
+//! off. A place that a lane will reach soon is waited for; how soon is soon follows from what a new
 //! request costs, as measured.
+//!
+//! Several readers may share one policy, each on a thread of its own. Whoever needs what a lane
+//! brings takes the lane ([`handle_taken`](ReadAhead::handle_taken)) and is alone with it until it
+//! states what came; the others are told to [wait](ReadStep::Wait), so that nothing is fetched
+//! twice. A lane that its readers have [left](ReadAhead::handle_left) stays open for one that comes
+//! back, until another place is asked for.
 
 use std::time::Duration;
-
-/// Lanes of a reader.
-pub const LANES: usize = 2;
 
 /// The sizes a reader works with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,8 @@ pub struct ReadAheadConfig {
     /// Bytes asked for where reading goes on and on: four times as many with each request, up to
     /// this. 8 MiB unless set.
     pub request_bytes_max: u64,
+    /// Requests open at a time. 2 unless set, and at least 1.
+    pub requests: usize,
 }
 
 impl Default for ReadAheadConfig {
@@ -33,6 +38,7 @@ impl Default for ReadAheadConfig {
             blocks: 64,
             request_bytes_min: 512 * 1024,
             request_bytes_max: 8 * 1024 * 1024,
+            requests: 2,
         }
     }
 }
@@ -49,13 +55,14 @@ pub enum ReadStep {
         /// How many there are, at least one.
         len: usize,
     },
-    /// Receive into a slot, until it is full or the lane ends, then
-    /// [`ReadAhead::handle_received`].
+    /// Receive into a slot, at most until it is full, then [`ReadAhead::handle_received`].
     Receive {
         /// The lane to receive from.
         lane: usize,
         /// The slot to receive into.
         slot: usize,
+        /// Where in the slot the next byte belongs.
+        offset: usize,
     },
     /// Drop what the lane was at, and ask for a range over it, then
     /// [`ReadAhead::handle_opened`].
@@ -66,6 +73,12 @@ pub enum ReadStep {
         start: u64,
         /// How many bytes; `None`: to the end.
         len: Option<u64>,
+    },
+    /// Another reader is at it: poll again when a lane was stated to have received, to be open or
+    /// to be closed.
+    Wait {
+        /// The lane that brings it; `None`: all of them are taken.
+        lane: Option<usize>,
     },
     /// The position is at the end, or behind it.
     End,
@@ -79,7 +92,7 @@ struct Slot {
     used: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Lane {
     /// Offset of the next byte that comes.
     next: u64,
@@ -89,6 +102,21 @@ struct Lane {
     window: u64,
     open: bool,
     used: u64,
+    /// The slot that holds the first part of the block that `next` lies in.
+    slot: Option<usize>,
+    /// Somebody is receiving from it, or opening it.
+    taken: bool,
+    /// The readers that went by it.
+    followers: Vec<u64>,
+    /// All of them have left.
+    left: bool,
+}
+
+impl Lane {
+    /// The place of the next byte in its block.
+    const fn offset(&self, block_bytes: u64) -> usize {
+        (self.next % block_bytes) as usize
+    }
 }
 
 /// The policy of one reader. See the [module](self).
@@ -99,7 +127,7 @@ pub struct ReadAhead {
     /// An answer did not tell the length.
     untold: bool,
     slots: Vec<Slot>,
-    lanes: [Lane; LANES],
+    lanes: Vec<Lane>,
     clock: u64,
     /// What a new request costs.
     latency: Duration,
@@ -119,16 +147,18 @@ impl ReadAhead {
         let request_bytes_min = blocks(config.request_bytes_min);
         let config = ReadAheadConfig {
             block_bytes,
-            blocks: config.blocks.max(2),
+            // A lane in the midst of a block keeps its slot, and one more must be free.
+            blocks: config.blocks.max(2).max(config.requests.saturating_add(1)),
             request_bytes_min,
             request_bytes_max: blocks(config.request_bytes_max).max(request_bytes_min),
+            requests: config.requests.max(1),
         };
         Self {
             config,
             complete_length: None,
             untold: false,
             slots: vec![Slot::default(); config.blocks],
-            lanes: [Lane::default(); LANES],
+            lanes: vec![Lane::default(); config.requests],
             clock: 0,
             latency: Duration::ZERO,
             rate: 0.0,
@@ -158,28 +188,36 @@ impl ReadAhead {
         }
         let block = position / self.block_bytes();
         let offset = (position % self.block_bytes()) as usize;
-        if let Some(slot) = self.slot_of(block) {
-            return match self.slots[slot].len.checked_sub(offset) {
-                Some(len @ 1..) => ReadStep::Serve { slot, offset, len },
-                // The last block of a source whose length showed with it.
-                _ => ReadStep::End,
-            };
+        let held = self.slot_of(block).map(|slot| (slot, self.slots[slot].len));
+        if let Some((slot, len)) = held.filter(|(_, len)| *len > offset) {
+            let len = len - offset;
+            return ReadStep::Serve { slot, offset, len };
         }
         let start = block * self.block_bytes();
         let near = |lane: &Lane| {
-            let gap = start.checked_sub(lane.next)?;
-            let reaches = lane.end.is_none_or(|end| start < end);
-            (lane.open && reaches && gap <= self.patience()).then_some(gap)
+            let comes = lane.open && lane.next <= position;
+            let reaches = lane.end.is_none_or(|end| position < end);
+            let gap = start.saturating_sub(lane.next);
+            (comes && reaches && gap <= self.patience()).then_some(gap)
         };
-        let nearest = (0..LANES)
+        let nearest = (0..self.lanes.len())
             .filter_map(|lane| Some((near(&self.lanes[lane])?, lane)))
             .min();
         if let Some((_, lane)) = nearest {
-            let coming = self.lanes[lane].next / self.block_bytes();
-            let slot = self.slot_of(coming).unwrap_or_else(|| self.oldest_slot());
-            return ReadStep::Receive { lane, slot };
+            if self.lanes[lane].taken {
+                return ReadStep::Wait { lane: Some(lane) };
+            }
+            return ReadStep::Receive {
+                lane,
+                slot: self.slot_for(lane),
+                offset: self.lanes[lane].offset(self.block_bytes()),
+            };
         }
-        let lane = self.free_lane(start);
+        // Not what is here already of the block itself.
+        let start = start + held.map_or(0, |(_, len)| len as u64);
+        let Some(lane) = self.free_lane(start) else {
+            return ReadStep::Wait { lane: None };
+        };
         if self.untold && self.complete_length.is_none() {
             // Peers serve no ranges of what has no length: all there is is a way from the start.
             return ReadStep::Open {
@@ -193,6 +231,68 @@ impl ReadAhead {
             start,
             len: self.window(&self.lanes[lane], start),
         }
+    }
+
+    /// States that somebody goes by what [`poll`](Self::poll) said of a lane, and is alone with it
+    /// until one of [`handle_received`](Self::handle_received),
+    /// [`handle_opened`](Self::handle_opened) and [`handle_closed`](Self::handle_closed). Only for
+    /// readers that share.
+    pub fn handle_taken(&mut self, step: &ReadStep) {
+        match *step {
+            ReadStep::Receive { lane, .. } => self.lanes[lane].taken = true,
+            ReadStep::Open { lane, start, len } => {
+                let used = self.tick();
+                let slot = self.partly_held(start);
+                self.lanes[lane] = Lane {
+                    next: start,
+                    end: len.map(|len| start.saturating_add(len)),
+                    window: len.unwrap_or(u64::MAX),
+                    open: true,
+                    used,
+                    slot,
+                    taken: true,
+                    followers: Vec::new(),
+                    left: false,
+                };
+            }
+            _ => {}
+        }
+    }
+
+    /// States that a reader goes by a lane.
+    pub fn handle_followed(&mut self, lane: usize, reader: u64) {
+        let lane = &mut self.lanes[lane];
+        lane.left = false;
+        if !lane.followers.contains(&reader) {
+            lane.followers.push(reader);
+        }
+    }
+
+    /// States that a reader is gone.
+    pub fn handle_left(&mut self, reader: u64) {
+        for lane in &mut self.lanes {
+            if lane.followers.contains(&reader) {
+                lane.followers.retain(|follower| *follower != reader);
+                lane.left = lane.followers.is_empty();
+            }
+        }
+    }
+
+    /// The lanes that are open for nobody: to be [closed](Self::handle_closed) where another one is
+    /// opened.
+    pub fn left_lanes(&self) -> impl Iterator<Item = usize> {
+        let lanes = self.lanes.iter().enumerate();
+        lanes.filter_map(|(index, lane)| (lane.open && lane.left && !lane.taken).then_some(index))
+    }
+
+    /// The slot that a lane's next bytes belong in.
+    #[must_use]
+    pub fn slot_for(&self, lane: usize) -> usize {
+        let lane = &self.lanes[lane];
+        let held = lane
+            .slot
+            .or_else(|| self.slot_of(lane.next / self.block_bytes()));
+        held.unwrap_or_else(|| self.oldest_slot())
     }
 
     /// States that bytes of a slot were read.
@@ -210,7 +310,11 @@ impl ReadAhead {
         complete_length: Option<u64>,
         latency: Duration,
     ) {
-        assert_eq!(start % self.block_bytes(), 0, "lanes begin with a block");
+        let slot = self.partly_held(start);
+        assert!(
+            start % self.block_bytes() == 0 || slot.is_some(),
+            "lanes begin with a block, or where a part of one ends"
+        );
         self.complete_length = complete_length.or(self.complete_length);
         let asked = len.map(|len| start.saturating_add(len));
         let end = match (asked, self.complete_length) {
@@ -227,6 +331,10 @@ impl ReadAhead {
             window: len.unwrap_or(u64::MAX),
             open: leads_on && end.is_none_or(|end| start < end),
             used,
+            slot,
+            taken: false,
+            followers: std::mem::take(&mut self.lanes[lane].followers),
+            left: self.lanes[lane].left,
         };
         self.latency = if self.latency.is_zero() {
             latency
@@ -235,8 +343,8 @@ impl ReadAhead {
         };
     }
 
-    /// States that a lane's next `n` bytes are in a slot, whether they are its last (fewer than a
-    /// block always are), and how long they took to come.
+    /// States that a lane's next `n` bytes are in a slot, whether they are its last, and how long
+    /// they took to come.
     pub fn handle_received(
         &mut self,
         lane: usize,
@@ -245,25 +353,39 @@ impl ReadAhead {
         is_last: bool,
         elapsed: Duration,
     ) {
-        assert!(n <= self.config.block_bytes, "a slot holds one block");
         let used = self.tick();
         let block_bytes = self.block_bytes();
         let lane = &mut self.lanes[lane];
         assert!(lane.open, "nothing comes over a closed lane");
+        let offset = lane.offset(block_bytes);
+        assert!(
+            n <= self.config.block_bytes - offset,
+            "a slot holds one block"
+        );
         let block = lane.next / block_bytes;
         lane.next += n as u64;
         lane.used = used;
-        let is_last = is_last || (n as u64) < block_bytes;
+        lane.taken = false;
         if is_last && lane.end.is_none() && self.complete_length.is_none() {
             // Nothing else told the length, and the answer is whole.
             self.complete_length = Some(lane.next);
         }
         lane.open = !is_last && lane.end.is_none_or(|end| lane.next < end);
-        self.slots[slot] = Slot {
-            block: (n > 0).then_some(block),
-            len: n,
-            used,
-        };
+        if n > 0 {
+            let held = &mut self.slots[slot];
+            let before = if held.block == Some(block) {
+                held.len
+            } else {
+                0
+            };
+            assert!(offset <= before, "the first part of the block is gone");
+            *held = Slot {
+                block: Some(block),
+                len: before.max(offset + n),
+                used,
+            };
+            lane.slot = (lane.offset(block_bytes) > 0).then_some(slot);
+        }
         if n > 0 {
             let rate = n as f64 / elapsed.as_secs_f64().max(1e-6);
             self.rate = if self.rate == 0.0 {
@@ -276,12 +398,13 @@ impl ReadAhead {
 
     /// States that a slot does not hold a block any more.
     pub fn handle_dropped(&mut self, slot: usize) {
-        self.slots[slot].block = None;
+        self.slots[slot] = Slot::default();
     }
 
     /// States that a lane is lost, with everything that was still to come over it.
     pub fn handle_closed(&mut self, lane: usize) {
         self.lanes[lane].open = false;
+        self.lanes[lane].taken = false;
     }
 
     /// Bytes that are rather read past than jumped over: as many as come in the time that a new
@@ -306,27 +429,36 @@ impl ReadAhead {
         } else {
             self.config.request_bytes_min
         };
+        // A lane that begins in the midst of a block ends with one all the same.
+        let window = window - start % self.block_bytes();
         // Not what is here already.
         let block = start / self.block_bytes();
         let held = self.slots.iter().filter_map(|slot| slot.block);
         let next_held = held.filter(|held| *held > block).min();
-        let free = next_held.map_or(u64::MAX, |held| {
-            (held - block).saturating_mul(self.block_bytes())
-        });
+        let free = next_held.map_or(u64::MAX, |held| held * self.block_bytes() - start);
         let to_end = self
             .complete_length
             .map_or(u64::MAX, |length| length - start);
         Some(window.min(free).min(to_end))
     }
 
-    /// The lane that ended right here, else one that is closed, else the least recently used.
-    fn free_lane(&self, start: u64) -> usize {
+    /// The lane that ended right here, else one that is closed, else one that nobody follows, else
+    /// the least recently used. `None`: all are taken.
+    fn free_lane(&self, start: u64) -> Option<usize> {
         let key = |index: &usize| {
             let lane = &self.lanes[*index];
             let goes_on = !lane.open && lane.next == start && lane.window > 0;
-            (!goes_on, lane.open, lane.used)
+            (!goes_on, lane.open, !lane.left, lane.used)
         };
-        (0..LANES).min_by_key(key).unwrap_or(0)
+        let free = (0..self.lanes.len()).filter(|lane| !self.lanes[*lane].taken);
+        free.min_by_key(key)
+    }
+
+    /// The slot that holds its block right up to this position.
+    fn partly_held(&self, position: u64) -> Option<usize> {
+        let slot = self.slot_of(position / self.block_bytes())?;
+        let held = self.slots[slot].len as u64;
+        (held > 0 && held == position % self.block_bytes()).then_some(slot)
     }
 
     fn slot_of(&self, block: u64) -> Option<usize> {
@@ -334,8 +466,15 @@ impl ReadAhead {
     }
 
     fn oldest_slot(&self) -> usize {
+        // Of a block that comes in pieces, the first ones must stay.
+        let kept = |slot| {
+            self.lanes
+                .iter()
+                .any(|lane| lane.open && lane.slot == Some(slot))
+        };
         let slots = self.slots.iter().enumerate();
-        let oldest = slots.min_by_key(|(_, slot)| (slot.block.is_some(), slot.used));
+        let free = slots.filter(|(index, _)| !kept(*index));
+        let oldest = free.min_by_key(|(_, slot)| (slot.block.is_some(), slot.used));
         oldest.map_or(0, |(index, _)| index)
     }
 
@@ -361,10 +500,12 @@ mod tests {
         /// The last block of a lane is known for it, not found out by one more read.
         tells_last: bool,
         slots: Vec<Vec<u8>>,
-        lanes: [Vec<u8>; LANES],
+        lanes: Vec<Vec<u8>>,
         requests: Vec<(u64, u64)>,
         latency: Duration,
         block_time: Duration,
+        /// Most bytes that come at a time.
+        piece: usize,
     }
 
     fn config() -> ReadAheadConfig {
@@ -373,6 +514,7 @@ mod tests {
             blocks: 8,
             request_bytes_min: 40,
             request_bytes_max: 160,
+            requests: 2,
         }
     }
 
@@ -384,8 +526,9 @@ mod tests {
                 knows_length: true,
                 tells_last: true,
                 slots: vec![Vec::new(); 8],
-                lanes: Default::default(),
+                lanes: vec![Vec::new(); 2],
                 requests: Vec::new(),
+                piece: 10,
                 latency: Duration::from_millis(1),
                 block_time: Duration::from_millis(1),
             }
@@ -400,7 +543,7 @@ mod tests {
                     ReadStep::End => return Vec::new(),
                     ReadStep::Serve { slot, offset, len } => {
                         self.policy.handle_served(slot);
-                        assert_eq!(offset + len, self.slots[slot].len());
+                        assert!(offset + len <= self.slots[slot].len());
                         return self.slots[slot][offset..offset + len.min(max)].to_vec();
                     }
                     ReadStep::Open { lane, start, len } => {
@@ -413,13 +556,21 @@ mod tests {
                         self.policy
                             .handle_opened(lane, start, len, told, self.latency);
                     }
-                    ReadStep::Receive { lane, slot } => {
-                        let n = self.lanes[lane].len().min(10);
-                        self.slots[slot] = self.lanes[lane].drain(..n).collect();
-                        let is_last = self.tells_last && self.lanes[lane].is_empty();
+                    ReadStep::Receive { lane, slot, offset } => {
+                        assert_eq!(slot, self.policy.slot_for(lane));
+                        let n = self.lanes[lane].len().min(10 - offset).min(self.piece);
+                        let came: Vec<u8> = self.lanes[lane].drain(..n).collect();
+                        if offset == 0 {
+                            self.slots[slot].clear();
+                        }
+                        self.slots[slot].truncate(offset);
+                        assert_eq!(self.slots[slot].len(), offset);
+                        self.slots[slot].extend(came);
+                        let is_last = self.lanes[lane].is_empty() && (self.tells_last || n == 0);
                         self.policy
                             .handle_received(lane, slot, n, is_last, self.block_time);
                     }
+                    ReadStep::Wait { .. } => panic!("there is nobody else"),
                 }
             }
             panic!("no end of it at {position}");
@@ -566,6 +717,7 @@ mod tests {
                     model.policy.handle_closed(next(2) as usize);
                 }
                 model.latency = Duration::from_micros(next(5000));
+                model.piece = 1 + next(12) as usize;
                 let got = model.read(position, 1 + next(20) as usize);
                 let from = (position as usize).min(model.source.len());
                 assert!(model.source[from..].starts_with(&got));

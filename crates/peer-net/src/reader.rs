@@ -8,7 +8,7 @@ use std::{
 pub use peer_core::read_ahead::ReadAheadConfig;
 use peer_core::{
     fetch::{Version, Want},
-    read_ahead::{LANES, ReadAhead, ReadStep},
+    read_ahead::{ReadAhead, ReadStep},
     transfer::RetryPolicy,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 
 /// A handle's source as something to read and seek in: for decoders, tag readers, archives.
 ///
-/// It keeps the blocks that were read last, and up to two requests open, so that going to the end
+/// It keeps the blocks that were read last, and two requests open, so that going to the end
 /// and back costs two requests, and going back a little none. A connection that breaks is mended
 /// by the client's [`RetryPolicy`]. When the source changes, reading fails for good: bytes of two
 /// versions are never mixed, as far as the peer's validators tell versions apart (a peer without
@@ -47,7 +47,7 @@ pub struct PeerReader {
     retry: RetryPolicy,
     policy: ReadAhead,
     blocks: Vec<Box<[u8]>>,
-    lanes: [Option<RunningTransfer>; LANES],
+    lanes: Vec<Option<RunningTransfer>>,
     version: Option<Version>,
     position: u64,
     requests: u64,
@@ -80,8 +80,8 @@ impl PeerClient {
             retry: self.shared.retry,
             // Memory comes with the blocks that are read.
             blocks: vec![Box::default(); policy.config().blocks],
+            lanes: (0..policy.config().requests).map(|_| None).collect(),
             policy,
-            lanes: Default::default(),
             version: None,
             position: 0,
             requests: 0,
@@ -137,8 +137,12 @@ impl PeerReader {
                     self.position += n as u64;
                     return Ok(n);
                 }
-                ReadStep::Receive { lane, slot } => self.receive(lane, slot)?,
+                ReadStep::Receive { lane, slot, offset } => self.receive(lane, slot, offset)?,
                 ReadStep::Open { lane, start, len } => self.open(lane, start, len)?,
+                // Only for readers that share: this one takes no lane.
+                ReadStep::Wait { .. } => {
+                    return Err(PeerError::Io(io::Error::other("a lane without its reader")));
+                }
             }
         }
     }
@@ -168,7 +172,7 @@ impl PeerReader {
         Ok(())
     }
 
-    fn receive(&mut self, lane: usize, slot: usize) -> Result<(), PeerError> {
+    fn receive(&mut self, lane: usize, slot: usize, offset: usize) -> Result<(), PeerError> {
         let begun = Instant::now();
         let Some(running) = &mut self.lanes[lane] else {
             self.policy.handle_closed(lane);
@@ -178,6 +182,7 @@ impl PeerReader {
         if block.is_empty() {
             *block = vec![0; self.policy.config().block_bytes].into_boxed_slice();
         }
+        let block = &mut block[offset..];
         let mut sink = BlockSink { block, len: 0 };
         let result = running.advance(&self.client, &self.handle, &mut sink);
         let n = sink.len;
