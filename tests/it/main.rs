@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod api;
+mod bridge;
 mod client;
 mod corpus;
 mod fetch_basic;

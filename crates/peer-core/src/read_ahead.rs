@@ -407,6 +407,13 @@ impl ReadAhead {
         self.lanes[lane].taken = false;
     }
 
+    /// States that everything held is dropped and every lane closed. What was learned of the source
+    /// and of the way to it stays.
+    pub fn handle_forgotten(&mut self) {
+        self.slots.fill(Slot::default());
+        self.lanes.fill(Lane::default());
+    }
+
     /// Bytes that are rather read past than jumped over: as many as come in the time that a new
     /// request takes.
     fn patience(&self) -> u64 {

@@ -338,6 +338,34 @@ impl Sink for BlockSink<'_> {
     }
 }
 
+/// Takes what comes at a time, and then wants no more.
+pub(crate) struct PieceSink<'a> {
+    pub(crate) room: &'a mut [u8],
+    pub(crate) len: usize,
+}
+
+impl Sink for PieceSink<'_> {
+    fn wants(&self) -> bool {
+        self.len == 0
+    }
+
+    fn room(&mut self, max: u64) -> io::Result<&mut [u8]> {
+        Ok(at_most(self.room, max))
+    }
+
+    fn filled(&mut self, n: usize) -> io::Result<()> {
+        self.len = n;
+        Ok(())
+    }
+
+    fn put(&mut self, content: &[u8]) -> io::Result<usize> {
+        let room = at_most(self.room, content.len() as u64);
+        room.copy_from_slice(&content[..room.len()]);
+        self.len = room.len();
+        Ok(self.len)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -67,6 +67,11 @@ impl RunningTransfer {
         self.open.as_ref()?.fetch.answer()
     }
 
+    /// The media type that the answer gave which is being received.
+    pub(crate) fn content_type(&self) -> Option<&str> {
+        self.open.as_ref()?.fetch.content_type()
+    }
+
     /// Holds every further answer to the version that the caller has noted.
     pub(crate) fn bind(&mut self, version: Version) {
         self.transfer.bind(version);

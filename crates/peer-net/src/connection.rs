@@ -251,15 +251,38 @@ impl<'a> Driver<'a> {
         });
         match found {
             Ok(None) => self.machine.handle_source(self.now, None),
-            Ok(Some(source)) => {
-                self.source = Some(source);
-                self.begin_answer();
-            }
+            Ok(Some(source)) => self.open_source(source),
             Err(_) => {
                 log::warn!("the resolver, or the limit of a token, panicked");
                 self.machine.handle_source_failed(self.now);
             }
         }
+    }
+
+    /// Takes what a source gives to read for this answer.
+    fn open_source(&mut self, source: Arc<dyn ByteSource>) {
+        let reader = call(|| source.reader(&self.connection.cancel));
+        self.source = Some(source);
+        match reader {
+            Ok(Ok(reader)) => {
+                if let Some(reader) = reader {
+                    self.release_source();
+                    self.source = Some(reader);
+                    // It may have taken its time.
+                    self.now = read_clocks();
+                }
+                return self.begin_answer();
+            }
+            Ok(Err(error)) => {
+                log::warn!("a source cannot be read: {error}");
+                self.release_source();
+                if error.kind() == io::ErrorKind::NotFound {
+                    return self.machine.handle_source(self.now, None);
+                }
+            }
+            Err(_) => log::warn!("a source panicked"),
+        }
+        self.machine.handle_source_failed(self.now);
     }
 
     /// Asks the source what it is. It may panic, like everything of the app's.

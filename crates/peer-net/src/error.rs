@@ -76,6 +76,26 @@ impl PeerError {
         }
     }
 
+    /// What kind of [`io::Error`] it is: see the conversion.
+    pub(crate) fn io_kind(&self) -> io::ErrorKind {
+        use io::ErrorKind;
+        match self {
+            Self::Unauthorized => ErrorKind::PermissionDenied,
+            Self::NotFound => ErrorKind::NotFound,
+            Self::Protocol(_) | Self::Changed => ErrorKind::InvalidData,
+            Self::InvalidInput(_) => ErrorKind::InvalidInput,
+            Self::Truncated { .. } => ErrorKind::ConnectionReset,
+            Self::TimedOut(_) => ErrorKind::TimedOut,
+            Self::Cancelled => ErrorKind::ConnectionAborted,
+            Self::Status(_) => ErrorKind::Other,
+            Self::Io(source) => match source.kind() {
+                ErrorKind::UnexpectedEof => ErrorKind::ConnectionReset,
+                ErrorKind::Interrupted => ErrorKind::Other,
+                kind => kind,
+            },
+        }
+    }
+
     pub(crate) fn network(phase: Phase, source: io::Error) -> Self {
         let kind = source.kind();
         Self::Io(io::Error::new(kind, NetworkError { phase, source }))
@@ -168,23 +188,7 @@ impl PeerError {
 /// reason to try again at once, for ever.
 impl From<PeerError> for io::Error {
     fn from(error: PeerError) -> Self {
-        use io::ErrorKind;
-        let kind = match &error {
-            PeerError::Unauthorized => ErrorKind::PermissionDenied,
-            PeerError::NotFound => ErrorKind::NotFound,
-            PeerError::Protocol(_) | PeerError::Changed => ErrorKind::InvalidData,
-            PeerError::InvalidInput(_) => ErrorKind::InvalidInput,
-            PeerError::Truncated { .. } => ErrorKind::ConnectionReset,
-            PeerError::TimedOut(_) => ErrorKind::TimedOut,
-            PeerError::Cancelled => ErrorKind::ConnectionAborted,
-            PeerError::Status(_) => ErrorKind::Other,
-            PeerError::Io(source) => match source.kind() {
-                ErrorKind::UnexpectedEof => ErrorKind::ConnectionReset,
-                ErrorKind::Interrupted => ErrorKind::Other,
-                kind => kind,
-            },
-        };
-        Self::new(kind, error)
+        Self::new(error.io_kind(), error)
     }
 }
 

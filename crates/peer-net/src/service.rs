@@ -18,6 +18,7 @@ use peer_core::{
 use crate::{
     blocks::Blocks,
     callback::call,
+    cancel::Cancel,
     config::{Config, ServerEvent},
     source::SourceResolver,
     stream::Stream,
@@ -101,6 +102,8 @@ pub(crate) struct Connection {
     token: AtomicU64,
     /// The server closed it.
     pub(crate) cut: AtomicBool,
+    /// Ends what a source of its answer waits for, when it is cut.
+    pub(crate) cancel: Cancel,
 }
 
 impl Connection {
@@ -117,6 +120,7 @@ impl Connection {
     pub(crate) fn cut(&self) -> bool {
         let was_cut = self.cut.swap(true, Ordering::Relaxed);
         self.stream.hang_up();
+        self.cancel.cancel();
         !was_cut
     }
 
@@ -186,6 +190,7 @@ impl Service {
             standing: AtomicU64::new(UNHEARD),
             token: AtomicU64::new(NO_TOKEN),
             cut: AtomicBool::new(false),
+            cancel: Cancel::new(),
         });
         connections.push(Arc::clone(&connection));
         Some(connection)

@@ -12,7 +12,7 @@ use std::{
 use peer_core::pace::Priority;
 use peer_proto::EntityTag;
 
-use crate::media_type;
+use crate::{cancel::Cancel, media_type};
 
 /// Random access to the bytes of one representation.
 ///
@@ -72,6 +72,19 @@ pub trait ByteSource: Send + Sync {
     /// for what is short, and everywhere else, so both must give the same bytes.
     fn file(&self) -> Option<&File> {
         None
+    /// What one answer reads in place of this source, and drops when it ends; `None`: the source
+    /// itself. Provided: `None`.
+    ///
+    /// For a source whose reads may block for long, or whose version may change: what is given
+    /// ends its reads with an error when `cancel` is thrown, which is done when the connection is
+    /// cut, and is held to the version that it began with.
+    ///
+    /// # Errors
+    /// When nothing can be read: [`io::ErrorKind::NotFound`] where there is no such source any
+    /// more (404), any other for what may be over soon (500).
+    fn reader(&self, cancel: &Cancel) -> io::Result<Option<Arc<dyn ByteSource>>> {
+        let _ = cancel;
+        Ok(None)
     }
 
     /// Length, validator and modification time, taken together. Provided: by the three methods
