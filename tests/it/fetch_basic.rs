@@ -3,6 +3,7 @@
 use cranpose_services::peer::{PeerError, Phase, content_length, fetch_range, fetch_to_writer};
 use std::{io, net::TcpListener};
 
+use crate::capability::{Capability, has};
 use crate::fetch_script::{Script, answer};
 
 #[test]
@@ -118,9 +119,11 @@ fn nothing_is_sent_for_what_cannot_be_asked() {
     );
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_told_as_one() {
+    if !has(&[Capability::FullDevice]) {
+        return;
+    }
     let whole = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789";
     let script = Script::play(vec![answer(whole)]);
     let mut full = std::fs::File::options()

@@ -3,6 +3,7 @@
 
 mod api;
 mod bridge;
+mod capability;
 mod client;
 mod corpus;
 mod fetch_basic;

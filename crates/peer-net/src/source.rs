@@ -72,6 +72,8 @@ pub trait ByteSource: Send + Sync {
     /// for what is short, and everywhere else, so both must give the same bytes.
     fn file(&self) -> Option<&File> {
         None
+    }
+
     /// What one answer reads in place of this source, and drops when it ends; `None`: the source
     /// itself. Provided: `None`.
     ///

@@ -15,6 +15,7 @@ use super::{
     ALONE, Log, PATIENCE, ProcessorTime, TOKEN, alone_with, deserted, eventually, fetch_exact, get,
     limited, measured, request, resolver, server_threads, short_deadlines, skip,
 };
+use crate::capability::this_program;
 
 fn server(deadlines: ServerConfig) -> PeerServer {
     PeerServer::builder(TOKEN, resolver(1 << 20))
@@ -98,16 +99,13 @@ fn descriptors_taken_by_strangers() {
     if std::env::var_os(ALONE).is_some() {
         return serve_and_tell();
     }
-    let mut own = Command::new(std::env::current_exe().unwrap());
+    let mut own = this_program();
     own.args(["--exact", name, "--nocapture", "--test-threads=1"]);
     let Some(mut command) = limited(&own, "ulimit -n 64") else {
         return;
     };
     command.env(ALONE, "1").stdin(Stdio::piped());
-    let mut child = match command.stdout(Stdio::piped()).spawn() {
-        Ok(child) => child,
-        Err(error) => return skip(&format!("{name}: no process of its own: {error}")),
-    };
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut hear = |word: &str| -> String {
@@ -173,7 +171,7 @@ import os, resource, sys
 resource.setrlimit(resource.RLIMIT_NPROC, (12, 12))
 own = 20000 + os.getpid() % 40000
 os.setgroups([]); os.setgid(own); os.setuid(own)
-try: os.execv(sys.argv[1], sys.argv[1:])
+try: os.execvp(sys.argv[1], sys.argv[1:])
 except OSError: sys.exit(77)
 ";
 

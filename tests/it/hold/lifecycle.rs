@@ -18,10 +18,11 @@ use super::{
     eventually, fetch_exact, get, limited, measured, named_threads, patterned, request, resolver,
     short_deadlines, size, skip,
 };
+use crate::capability::Capability;
 
-/// On Linux all of 127/8 is loopback, and an address of one's own is a range of ports of one's own.
+/// Where all of 127/8 is loopback, an address of one's own is a range of ports of one's own.
 fn own_address() -> SocketAddr {
-    let ip = if cfg!(target_os = "linux") {
+    let ip = if Capability::LoopbackNetwork.is_here() {
         Ipv4Addr::new(127, 83, 7, 1)
     } else {
         Ipv4Addr::LOCALHOST

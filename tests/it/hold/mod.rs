@@ -17,7 +17,7 @@ mod strangers;
 mod tokens;
 
 use std::{
-    io::{self, Read as _, Seek as _, Write as _},
+    io::{self, Read as _, Seek as _},
     net::SocketAddr,
     process::{Command, Stdio},
     sync::{
@@ -32,6 +32,8 @@ use cranpose_services::peer::{
     ByteSource, EntityTag, PeerServer, ServerConfig, ServerEvent, SourceResolver, TransferEnd,
 };
 use peer_tests::raw::{RawPeer, Response};
+
+use crate::capability::{Capability, has, tell, this_program};
 
 const TOKEN: &str = "hold-token";
 
@@ -249,20 +251,16 @@ fn alone_with(name: &str, wrap: impl FnOnce(&mut Command) -> Option<Command>) ->
     if std::env::var_os(ALONE).is_some() {
         return true;
     }
-    let mut own = Command::new(std::env::current_exe().unwrap());
+    if !has(&[Capability::OwnPrograms]) {
+        return false;
+    }
+    let mut own = this_program();
     own.args(["--exact", name, "--nocapture", "--test-threads=1"]);
     let Some(mut command) = wrap(&mut own) else {
         return false;
     };
-    let output = command.env(ALONE, "1").stdin(Stdio::null()).output();
-    let output = match output {
-        Ok(output) => output,
-        // An emulator runs this binary, and the system cannot.
-        Err(error) => {
-            skip(&format!("{name}: no process of its own: {error}"));
-            return false;
-        }
-    };
+    command.env(ALONE, "1").stdin(Stdio::null());
+    let output = command.output().unwrap();
     let (out, err) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
@@ -285,8 +283,7 @@ fn alone(name: &str) -> bool {
 
 /// Runs `own` under a limit of the shell's.
 fn limited(own: &Command, limit: &str) -> Option<Command> {
-    if !cfg!(unix) {
-        skip("no limits of this kind here");
+    if !has(&[Capability::DescriptorLimit]) {
         return None;
     }
     let mut shell = Command::new("sh");
@@ -301,11 +298,6 @@ fn is_news(line: &str) -> bool {
     line.starts_with("MEASURED") || line.starts_with("SKIPPED")
 }
 
-/// Writes a line past the capture of the test harness, which hides what a passing test prints.
-fn tell(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
-}
-
 fn skip(why: &str) {
     tell(&format!("SKIPPED: {why}"));
 }
@@ -314,9 +306,14 @@ fn measured(what: &str) {
     tell(&format!("MEASURED: {what}"));
 }
 
+/// Where the system tells of this process, if it does.
+fn own_numbers() -> Option<&'static str> {
+    Capability::OwnNumbers.is_here().then_some("/proc/self")
+}
+
 /// The number behind `key` in a file of `/proc/self`, where there is one.
 fn proc_number(file: &str, key: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/self/{file}")).ok()?;
+    let text = std::fs::read_to_string(format!("{}/{file}", own_numbers()?)).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_whitespace().next()?.parse().ok()
 }
@@ -328,7 +325,7 @@ fn server_threads(server: &PeerServer) -> usize {
 
 /// Threads that carry the name of a server's, where they can be counted.
 fn named_threads() -> Option<usize> {
-    let tasks = std::fs::read_dir("/proc/self/task").ok()?;
+    let tasks = std::fs::read_dir(format!("{}/task", own_numbers()?)).ok()?;
     let is_ours = |task: io::Result<std::fs::DirEntry>| {
         let name = std::fs::read_to_string(task.ok()?.path().join("comm")).ok()?;
         (name.trim() == "peer-server").then_some(())
@@ -338,7 +335,11 @@ fn named_threads() -> Option<usize> {
 
 /// Open descriptors of this process, where they can be counted.
 fn descriptors() -> Option<usize> {
-    Some(std::fs::read_dir("/proc/self/fd").ok()?.count())
+    Some(
+        std::fs::read_dir(format!("{}/fd", own_numbers()?))
+            .ok()?
+            .count(),
+    )
 }
 
 /// Processor time of this process, where it can be read. Opened early: reading it takes no
@@ -347,7 +348,8 @@ struct ProcessorTime(std::fs::File);
 
 impl ProcessorTime {
     fn open() -> Option<Self> {
-        std::fs::File::open("/proc/self/stat").ok().map(Self)
+        let stat = format!("{}/stat", own_numbers()?);
+        std::fs::File::open(stat).ok().map(Self)
     }
 
     fn so_far(&mut self) -> Duration {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{ALONE, skip};
+use crate::capability::{Capability, has, this_program};
 
 const C: &str = r#"
 #define _GNU_SOURCE
@@ -53,6 +54,10 @@ fn at_its_default() {
     if std::env::var_os(ALONE).is_some() || std::env::var_os(UNDER_DEFAULT).is_some() {
         return;
     }
+    // A library is loaded before this program, and a signal ends it.
+    if !has(&[Capability::OwnPrograms, Capability::NotEmulated]) {
+        return;
+    }
     let directory = std::env::temp_dir().join(format!("peer-sigpipe-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let library = directory.join("sigpipe.so");
@@ -70,7 +75,7 @@ fn at_its_default() {
         return skip(&format!("no C compiler: {compiled:?}"));
     }
     let run = |alone: bool, tests: &[&str]| {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut command = this_program();
         command.env("LD_PRELOAD", &library).env(UNDER_DEFAULT, "1");
         if alone {
             command.env(ALONE, "1").arg("--exact");

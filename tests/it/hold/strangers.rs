@@ -23,6 +23,7 @@ use super::{
     CONTENT_BYTES, Gate, PATIENCE, TOKEN, alone, deserted, eventually, fetch_exact, measured,
     patterned, proc_number, request, resolver, server_threads, short_deadlines, size, skip,
 };
+use crate::capability::{Capability, has};
 
 /// Silent strangers, and as many tricklers. The full size is 1000.
 fn strangers() -> usize {
@@ -344,8 +345,8 @@ impl Drop for Strangers {
 
 #[test]
 fn from_many_addresses() {
-    if !cfg!(target_os = "linux") {
-        return skip("only Linux has a network of loopback addresses to connect from");
+    if !has(&[Capability::LoopbackNetwork]) {
+        return;
     }
     if !alone("hold::strangers::from_many_addresses") {
         return;

@@ -2,13 +2,15 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write as _};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::capability::{own_program, tell};
 
 /// A program that takes longer hangs.
 const PROGRAM_TIME_MAX: Duration = Duration::from_secs(180);
@@ -56,13 +58,13 @@ fn build_example() -> Option<PathBuf> {
     Some(example).filter(|example| runs(example))
 }
 
-/// Whether a program can be started from here: an emulator starts none of its own kind.
+/// Whether a program can be started from here.
 fn runs(program: &Path) -> bool {
-    Command::new(program)
+    own_program(program)
         .arg("--help")
         .stdout(Stdio::null())
         .status()
-        .is_ok()
+        .is_ok_and(|status| status.success())
 }
 
 /// Whether a folder of the target directory is named for a target, such as `armv7-linux-…`.
@@ -80,7 +82,7 @@ pub(super) fn peer<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> O
         skip("the example cannot be built for this target, or not be run from here");
         return None;
     };
-    let mut command = Command::new(example);
+    let mut command = own_program(example);
     command.args(arguments);
     Some(command)
 }
@@ -107,9 +109,7 @@ pub(super) fn skip(why: &str) {
         std::env::var_os("PEER_TESTS_REQUIRE_PROGRAMS").is_none(),
         "required: {why}"
     );
-    // Past the capture of the test harness, which hides what a passing test prints.
-    let mut stderr = std::io::stderr();
-    writeln!(stderr, "SKIPPED: {why}").unwrap();
+    tell(&format!("SKIPPED: {why}"));
 }
 
 /// `peer share` at work; it stops when the value is dropped.

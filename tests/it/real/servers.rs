@@ -13,6 +13,8 @@ use cranpose_services::peer::{
     ByteSource, FileSource, PeerClient, PeerError, PeerServer, SourceResolver,
 };
 
+use crate::capability::Capability;
+
 use super::harness::{Scratch, assert_same, noise, program, succeed};
 
 /// How long a server may take to listen.
@@ -65,7 +67,7 @@ impl Server {
 /// between being found free and being listened on, and then another test's server would answer.
 fn own_loopback() -> Ipv4Addr {
     static NUMBER: AtomicU8 = AtomicU8::new(1);
-    if !cfg!(target_os = "linux") {
+    if !Capability::LoopbackNetwork.is_here() {
         // Elsewhere there is only the common one.
         return Ipv4Addr::LOCALHOST;
     }
