@@ -405,7 +405,12 @@ impl Place {
                     variables.push((key("RUSTFLAGS"), flags));
                     ("native, 32-bit", String::new())
                 }
-                None => (program, format!("{program} -L {libraries}")),
+                None => {
+                    let runner = format!("{program} -L {libraries}");
+                    // An emulated program's children are the system's, unless it is told.
+                    variables.push(("PEER_TESTS_RUNNER".to_owned(), runner.clone()));
+                    (program, runner)
+                }
             },
             Runner::Wine => {
                 variables.extend(setup::wine_variables());
@@ -418,6 +423,11 @@ impl Place {
             Runner::Simulator => ("simctl", "xcrun simctl spawn booted".to_owned()),
             Runner::Native | Runner::Web => ("native", String::new()),
         };
+        // An emulator makes unoptimized code slow enough to run into deadlines that are there for
+        // hangs. Checks of overflow and `debug_assert` stay; nobody debugs these programs.
+        for (key, value) in [("OPT_LEVEL", "1"), ("DEBUG", "0"), ("INCREMENTAL", "false")] {
+            variables.push((format!("CARGO_PROFILE_DEV_{key}"), value.to_owned()));
+        }
         let limit = match run::find("timeout") {
             Some(_) => format!("timeout --kill-after=10 {RUNNER_SECONDS} "),
             None => String::new(),
