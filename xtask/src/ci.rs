@@ -3,59 +3,64 @@
 //!
 //! A step that this machine cannot take is skipped with its reason; `--deny-skips` turns that into
 //! a failure, for machines that were set up to take every step.
+//!
+//! The machine's own target and compiler run the whole suite each time. The minimum Rust version
+//! and 32-bit x86 run it without the tests of other programs and of endurance, unless `--whole` is
+//! given, as the workflows do: what these add is not a matter of the compiler or of a word's width.
 
 use std::process::Command;
 
 use crate::run::{self, Done, Outcome, Show, Steps};
+use crate::targets::Suite;
 use crate::toolchain::Exact;
 use crate::{api, bench, host, release, targets, tidy};
 
 struct Step {
     name: &'static str,
     about: &'static str,
-    run: fn() -> Result<Done, String>,
+    run: fn(Suite) -> Result<Done, String>,
 }
 
 const STEPS: &[Step] = &[
     Step {
         name: "test",
         about: "the README's test command",
-        run: test,
+        run: |_| test(),
     },
     Step {
         name: "fmt",
         about: "rustfmt changes nothing",
-        run: fmt,
+        run: |_| fmt(),
     },
     Step {
         name: "tidy",
         about: "the rules of `cargo xtask tidy`",
-        run: tidy_step,
+        run: |_| tidy_step(),
     },
     Step {
         name: "clippy",
         about: "no warning, all targets, all features",
-        run: clippy,
+        run: |_| clippy(),
     },
     Step {
         name: "docs",
         about: "rustdoc without a warning, private items too",
-        run: docs,
+        run: |_| docs(),
     },
     Step {
         name: "api",
         about: "the facade's public API is the reviewed one",
-        run: api::step,
+        run: |_| api::step(),
     },
     Step {
         name: "example",
         about: "the README's main job",
-        run: example,
+        run: |_| example(),
     },
     Step {
         name: "features",
         about: "every combination of features builds",
-        run: features,
+        run: |_| features(),
     },
     Step {
         name: "msrv",
@@ -65,7 +70,7 @@ const STEPS: &[Step] = &[
     Step {
         name: "minimal",
         about: "the lowest versions of direct dependencies",
-        run: minimal,
+        run: |_| minimal(),
     },
     Step {
         name: "targets",
@@ -75,32 +80,33 @@ const STEPS: &[Step] = &[
     Step {
         name: "host",
         about: "in a C program, static and dynamic",
-        run: host::step,
+        run: |_| host::step(),
     },
     Step {
         name: "counts",
         about: "instructions of a head and of a range decision",
-        run: bench::counts_step,
+        run: |_| bench::counts_step(),
     },
     Step {
         name: "package",
         about: "what would be published is complete",
-        run: release::package_step,
+        run: |_| release::package_step(),
     },
     Step {
         name: "workflows",
         about: "actionlint on .github/workflows",
-        run: workflows,
+        run: |_| workflows(),
     },
     Step {
         name: "deny",
         about: "licences, advisories, duplicate versions",
-        run: deny,
+        run: |_| deny(),
     },
 ];
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let mut deny_skips = false;
+    let mut suite = Suite::Quick;
     let mut names = Vec::new();
     for argument in arguments {
         match argument.as_str() {
@@ -111,6 +117,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
                 return Ok(());
             }
             "--deny-skips" => deny_skips = true,
+            "--whole" => suite = Suite::Whole,
             name if STEPS.iter().any(|step| step.name == name) => names.push(name),
             other => return Err(format!("no step `{other}`: see `cargo xtask ci --list`")),
         }
@@ -120,7 +127,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         .iter()
         .filter(|step| names.is_empty() || names.contains(&step.name))
     {
-        steps.step(step.name, step.run);
+        steps.step(step.name, || (step.run)(suite));
     }
     steps.finish(deny_skips)
 }
@@ -200,24 +207,29 @@ fn subsets(features: &[String]) -> Vec<Vec<String>> {
     subsets
 }
 
-/// The suite under the release that the manifests promise, unless a development dependency asks
-/// for a newer one: then the libraries alone.
-fn msrv() -> Result<Done, String> {
+/// Everything but benchmarks, built and tested by the release that the manifests promise.
+fn msrv(suite: Suite) -> Result<Done, String> {
     let release = tidy::msrv(&run::root())?;
     let Some(toolchain) = Exact::find(&release) else {
         return Ok(Done::Skipped(format!(
             "no Rust {release}: `rustup toolchain install {release}` or `cargo xtask targets setup`"
         )));
     };
-    let mut cargo = toolchain.cargo(&release);
-    let output = run::run(
-        cargo.args(["test", "--lib", "--tests", "--locked"]),
+    // No test of it: they ask the active compiler, which is another one.
+    let mut tasks = toolchain.cargo(&release);
+    run::run(
+        tasks.args(["check", "-p", "xtask", "--locked"]),
         Show::OnFailure,
     )?;
+    let mut cargo = toolchain.cargo(&release);
+    cargo.args(["test", "--workspace", "--exclude", "xtask", "--locked"]);
+    cargo.args(["--lib", "--bins", "--tests", "--examples"]);
+    let output = run::run(cargo.args(suite.arguments()), Show::OnFailure)?;
     match targets::passed(&output) {
         0 => Err("no test ran".to_owned()),
         passed => Ok(Done::Ran(format!(
-            "{passed} tests passed by Rust {release}"
+            "{passed} tests passed by Rust {release}{}",
+            suite.note()
         ))),
     }
 }
@@ -246,7 +258,7 @@ fn minimal() -> Result<Done, String> {
     ran()
 }
 
-fn quick_targets() -> Result<Done, String> {
+fn quick_targets(suite: Suite) -> Result<Done, String> {
     let mut steps = Steps::new("ci: targets");
     for name in targets::QUICK_CHECK {
         steps.step(name, || {
@@ -255,7 +267,7 @@ fn quick_targets() -> Result<Done, String> {
     }
     for name in targets::QUICK_TEST {
         steps.step(name, || {
-            targets::test(targets::named(name)?, Show::OnFailure)
+            targets::test(targets::named(name)?, Show::OnFailure, suite)
         });
     }
     let skipped = steps.skipped();

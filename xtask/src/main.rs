@@ -36,7 +36,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     },
     Subcommand {
         name: "ci",
-        arguments: "[--list] [--deny-skips] [step…]",
+        arguments: "[--list] [--whole] [--deny-skips] [step…]",
         about: "everything that must pass before a change lands",
         run: ci::run,
     },

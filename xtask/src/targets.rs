@@ -184,6 +184,32 @@ pub(crate) const QUICK_CHECK: &[&str] = &[
 ];
 pub(crate) const QUICK_TEST: &[&str] = &["i686-unknown-linux-gnu", "wasm32-unknown-unknown"];
 
+/// How much of the suite a target runs.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Suite {
+    Whole,
+    /// Without the two modules that take most of the time and little of the processor: the tests
+    /// of other programs and those of endurance.
+    Quick,
+}
+
+impl Suite {
+    /// For the end of a `cargo test` command line.
+    pub(crate) fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Whole => &[],
+            Self::Quick => &["--", "--skip", "real::", "--skip", "hold::"],
+        }
+    }
+
+    pub(crate) fn note(self) -> &'static str {
+        match self {
+            Self::Whole => "",
+            Self::Quick => ", without real and hold",
+        }
+    }
+}
+
 /// A test program that makes no progress is stopped after this many seconds.
 const RUNNER_SECONDS: &str = "3600";
 
@@ -215,7 +241,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
                     || matches!(target.runner, Runner::Web)
             };
             each("targets test", names, tested, |target| {
-                test(target, Show::Always)
+                test(target, Show::Always, Suite::Whole)
             })
         }
         "setup" => setup::run(names),
@@ -302,10 +328,15 @@ fn check_in(
 }
 
 /// Runs the suite on a target of the tested tier, or on the machine's own.
-pub(crate) fn test(target: &Target, show: Show) -> Result<Done, String> {
+pub(crate) fn test(target: &Target, show: Show, suite: Suite) -> Result<Done, String> {
     // One run on a strange target is slow enough to want all that it can say.
-    let selection = ["--no-fail-fast", "--lib", "--tests"];
-    test_in(target, show, run::cargo, &selection, true)
+    let selection = [&["--no-fail-fast", "--lib", "--tests"], suite.arguments()].concat();
+    let done = test_in(target, show, run::cargo, &selection, suite == Suite::Whole)?;
+    Ok(match (done, target.runner) {
+        (done, Runner::Web) => done,
+        (Done::Ran(note), _) => Done::Ran(note + suite.note()),
+        (skipped, _) => skipped,
+    })
 }
 
 /// Tests what `selection` says, with cargos made by `cargo`; with `example`, the example is built
