@@ -280,11 +280,11 @@ mod tests {
             of_kind(io::ErrorKind::UnexpectedEof),
             of_kind(io::ErrorKind::Interrupted),
             of_kind(io::ErrorKind::ConnectionReset),
-            truncated.into(),
-            unsatisfiable.into(),
-            FetchError::NoAnswer.into(),
-            FetchError::HeadCut.into(),
-            FetchError::ContentRange.into(),
+            PeerError::of_fetch(truncated),
+            PeerError::of_fetch(unsatisfiable),
+            PeerError::of_fetch(FetchError::NoAnswer),
+            PeerError::of_fetch(FetchError::HeadCut),
+            PeerError::of_fetch(FetchError::ContentRange),
         ];
         for error in errors {
             let text = error.to_string();
