@@ -64,7 +64,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "msrv",
-        about: "built and tested by the minimum Rust version",
+        about: "built and tested by the minimum Rust version, with every feature",
         run: msrv,
     },
     Step {
@@ -222,7 +222,15 @@ fn msrv(suite: Suite) -> Result<Done, String> {
         Show::OnFailure,
     )?;
     let mut cargo = toolchain.cargo(&release);
-    cargo.args(["test", "--workspace", "--exclude", "xtask", "--locked"]);
+    // With every feature: the first step has none, so that both ways of sending a file are tested.
+    cargo.args([
+        "test",
+        "--workspace",
+        "--exclude",
+        "xtask",
+        "--locked",
+        "--all-features",
+    ]);
     cargo.args(["--lib", "--bins", "--tests", "--examples"]);
     let output = run::run(cargo.args(suite.arguments()), Show::OnFailure)?;
     match targets::passed(&output) {
