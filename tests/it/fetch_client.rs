@@ -12,6 +12,7 @@ use cranpose_services::peer::{
     ProgressState, RetryPolicy, Timeouts, content_length, fetch_range, fetch_to_writer,
 };
 use peer_net::client_connect::{ClientStream, Connect};
+use peer_tests::silent::Silent;
 
 use crate::fetch_script::{Act, Script, alone, answer};
 
@@ -318,6 +319,76 @@ fn a_blocked_connect_is_cancelled() {
     });
     assert!(took < SOON, "{took:?}");
     drop(release);
+}
+
+/// An address that neither takes connections nor refuses them; `None`, loudly, where a listener
+/// with a full queue does not make one.
+fn silent() -> Option<Silent> {
+    match Silent::new() {
+        Ok(silent) => Some(silent),
+        Err(error) => {
+            use io::Write;
+            // Past the capture of the test harness, which hides what a passing test prints.
+            let mut stderr = io::stderr();
+            writeln!(stderr, "SKIPPED: no address is silent here: {error}").unwrap();
+            None
+        }
+    }
+}
+
+#[test]
+fn a_connect_that_nobody_answers_is_cancelled() {
+    let Some(silent) = silent() else { return };
+    let builder = PeerClient::builder(silent.address().to_string(), "secret");
+    let (report, connecting) = channel();
+    let progress = Progress::with_callback(Duration::MAX, move |snapshot| {
+        if snapshot.state == ProgressState::Connecting {
+            // Told again when it has ended, to nobody.
+            let _ = report.send(());
+        }
+    });
+    let client = patient(builder).build().unwrap().with_progress(&progress);
+    let took = cancelled_within(&client, &Cancel::new(), || connecting.recv().unwrap());
+    assert!(took < SOON, "{took:?}");
+}
+
+#[test]
+fn a_connect_that_nobody_answers_times_out() {
+    let Some(silent) = silent() else { return };
+    let after = Duration::from_millis(100);
+    let set = |connect, whole| {
+        let mut timeouts = Timeouts::default();
+        (timeouts.connect, timeouts.whole) = (connect, whole);
+        timeouts
+    };
+    for (timeouts, expected) in [
+        (set(Some(after), None), FetchDeadline::Connect),
+        (set(None, Some(after)), FetchDeadline::Whole),
+        (set(Some(after), Some(after * 1000)), FetchDeadline::Connect),
+    ] {
+        let client = PeerClient::builder(silent.address().to_string(), "secret")
+            .timeouts(timeouts)
+            .build()
+            .unwrap();
+        // One that can be cancelled connects on a thread of its own.
+        for client in [client.clone(), client.with_cancel(&Cancel::new())] {
+            let begun = Instant::now();
+            for result in [
+                client.fetch_range("a", 0, None).map(|_| ()),
+                client
+                    .fetch_to_writer("a", 5, Some(5), &mut Vec::new())
+                    .map(|_| ()),
+                client.content_length("a").map(|_| ()),
+            ] {
+                assert!(
+                    matches!(result, Err(PeerError::TimedOut(deadline)) if deadline == expected),
+                    "{expected:?}: {result:?}"
+                );
+            }
+            let took = begun.elapsed();
+            assert!((3 * after..40 * after).contains(&took), "{took:?}");
+        }
+    }
 }
 
 #[test]

@@ -4,4 +4,5 @@ pub mod check;
 pub mod memory;
 pub mod raw;
 pub mod script;
+pub mod silent;
 pub mod sim;
