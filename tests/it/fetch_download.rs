@@ -320,3 +320,18 @@ fn two_downloads_to_one_target_do_not_meet() {
         .unwrap();
     assert_eq!(done.resumed_from, 4);
 }
+
+/// On some platforms the lock is a file, and a process that was killed leaves it there. It is the
+/// system's hold on the file that counts, and that ended with the process.
+#[test]
+fn a_lock_that_was_left_behind_keeps_nobody_out() {
+    let scratch = Scratch::new("stale");
+    interrupt(&scratch.target(), TAG);
+    fs::write(scratch.0.join("a.bin.part.lock"), "").unwrap();
+    let script = Script::play(vec![rest(4)]);
+    let done = client(script.base())
+        .download("a", scratch.target())
+        .unwrap();
+    assert_eq!((done.len, done.resumed_from), (10, 4));
+    assert_eq!(scratch.names(), ["a.bin"]);
+}

@@ -1,7 +1,8 @@
 //! Downloads to a file, which go on where they were interrupted.
 //!
 //! Beside the target lie, while a download is under way, `NAME.part` with the content and
-//! `NAME.part.state` with what is needed to go on. Whatever happens at whatever moment, the target
+//! `NAME.part.state` with what is needed to go on; on some platforms an empty `NAME.part.lock`,
+//! which may stay. Whatever happens at whatever moment, the target
 //! is either what it was before or the finished file:
 //!
 //! - The state says how many bytes of the part are held, of which version. It is replaced as a

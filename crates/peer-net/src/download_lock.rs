@@ -2,7 +2,8 @@
 //!
 //! A lock that a killed process leaves behind would keep its own successor out, so each platform
 //! lends one that ends with the process. None of them needs more than std, nor `File::lock`, which
-//! is younger than the compiler that this crate promises to build with.
+//! is younger than the compiler that this crate promises to build with. What they do not reach is
+//! in `docs/PORTABILITY.md`.
 
 use std::{
     io,

@@ -66,12 +66,13 @@ impl Setting {
         child
     }
 
-    /// Asserts that the download is whole and has left nothing else behind.
+    /// Asserts that the download is whole and has left nothing else behind, apart from a lock.
     fn assert_copied(&self) {
         assert_same(&fs::read(self.scratch.join("copy")).unwrap(), &self.content);
         let mut names: Vec<_> = fs::read_dir(self.scratch.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| !name.ends_with(".lock"))
             .collect();
         names.sort_unstable();
         assert_eq!(names, ["copy", "large.bin", "token"]);
@@ -129,6 +130,25 @@ fn get_goes_on_after_it_was_killed() {
     );
     let after = setting.gate.passed() - before;
     assert!(after < LEN as u64, "{after} bytes for the rest of {LEN}");
+}
+
+#[test]
+fn two_gets_of_one_file_do_not_meet() {
+    let Some(setting) = Setting::new() else {
+        return;
+    };
+    let first = setting.get_until_held();
+    let second = run(&mut setting.get());
+    assert_eq!(second.status.code(), Some(1), "{}", second.stderr);
+    assert!(
+        second.stderr.contains("another download"),
+        "{}",
+        second.stderr
+    );
+    setting.gate.open(None);
+    let first = finish(first);
+    assert!(first.status.success(), "{}", first.stderr);
+    setting.assert_copied();
 }
 
 #[test]
