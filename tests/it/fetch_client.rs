@@ -204,6 +204,37 @@ fn a_break_that_nobody_mends_is_reported_as_it_was() {
     }
 }
 
+/// Our own server answers 503 when it has no room, and a gateway 502 or 504 while what it stands
+/// before starts again.
+#[test]
+fn a_peer_that_has_no_room_for_a_while_is_asked_again() {
+    let busy = |status: &str| {
+        answer(format!(
+            "HTTP/1.1 {status}\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+        ))
+    };
+    let busy_for_a_while = [busy("503 No"), busy("502 No"), busy("504 No")];
+    let mut connections = vec![answer(cut("ETag: \"v\"\r\n"))];
+    connections.extend(busy_for_a_while.clone());
+    connections.push(answer(rest(4, "v")));
+    let script = Script::play(connections);
+    let got = client(&script).fetch_range("a", 0, None).unwrap();
+    assert_eq!(got.bytes, b"0123456789");
+    assert_eq!(script.requests().len(), 5);
+    // At the beginning that is for whoever asked to wait for the peer.
+    let script = Script::play(vec![busy("503 No")]);
+    let result = client(&script).fetch_range("a", 0, None);
+    assert!(matches!(result, Err(PeerError::Status(503))), "{result:?}");
+    let mut connections = busy_for_a_while.to_vec();
+    connections.push(answer(WHOLE));
+    let script = Script::play(connections);
+    let mut retry = RetryPolicy::default();
+    (retry.pause, retry.from_nothing) = (Duration::from_millis(1), true);
+    let client = builder(&script).retry(retry).build().unwrap();
+    assert_eq!(client.content_length("a").unwrap(), Some(10));
+    assert_eq!(script.requests().len(), 4);
+}
+
 #[test]
 fn shorter_answers_are_put_together() {
     let part = |start: u64, end: u64, tag: &str| {

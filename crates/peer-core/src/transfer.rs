@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 use crate::fetch::{Answer, FetchDeadline, FetchDone, FetchError, Version, Want};
 
 /// When a transfer that met a setback goes on.
+///
+/// Setbacks are a broken or refused connection, a deadline other than that of the whole, and the
+/// statuses 502, 503 and 504. Everything else is final at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetryPolicy {
@@ -392,13 +395,15 @@ impl<E> Transfer<E> {
     }
 }
 
-/// Whether the same request may have more luck.
+/// Whether the same request may have more luck: the connection failed, or the peer has no room, or
+/// what stands between cannot reach it (RFC 9110 §15.6.3 to §15.6.5).
 const fn is_passing(error: &FetchError) -> bool {
     matches!(
         error,
         FetchError::Truncated { .. }
             | FetchError::NoAnswer
             | FetchError::HeadCut
+            | FetchError::Status(502..=504)
             | FetchError::TimedOut(
                 FetchDeadline::Connect | FetchDeadline::Head | FetchDeadline::Stall
             )

@@ -21,8 +21,9 @@ pub enum PeerError {
     NotFound,
 
     /// The peer answered with another status that carries nothing of what was asked for: 416 when
-    /// the range lies past the end, 5xx when the source fails, 3xx because redirects are not
-    /// followed. Asking for the same again is rarely of use.
+    /// the range lies past the end, 500 when the source fails, 503 when the peer has no room for
+    /// another connection, 3xx because redirects are not followed. Only 502, 503 and 504 pass with
+    /// time; a [`RetryPolicy`](crate::RetryPolicy) waits for that.
     #[error("the peer answered with status {0}")]
     Status(u16),
 
