@@ -6,6 +6,10 @@
 //! off. A place that a lane will reach soon is waited for; how soon is soon follows from what a new
 //! request costs, as measured.
 //!
+//! What is kept is not asked for again, unless going round it costs more: where reading goes on and
+//! on, a request goes on over short stretches of kept blocks, so that what seeking has left behind
+//! does not chop it into a request for each gap.
+//!
 //! Several readers may share one policy, each on a thread of its own. Whoever needs what a lane
 //! brings takes the lane ([`handle_taken`](ReadAhead::handle_taken)) and is alone with it until it
 //! states what came; the others are told to [wait](ReadStep::Wait), so that nothing is fetched
@@ -13,6 +17,9 @@
 //! back, until another place is asked for.
 
 use std::time::Duration;
+
+/// A request may ask for this part of itself although it is kept.
+const AGAIN_PART: u64 = 4;
 
 /// The sizes a reader works with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +205,8 @@ impl ReadAhead {
             let comes = lane.open && lane.next <= position;
             let reaches = lane.end.is_none_or(|end| position < end);
             let gap = start.saturating_sub(lane.next);
-            (comes && reaches && gap <= self.patience()).then_some(gap)
+            let is_near = gap <= self.patience() || self.is_crossing(lane, start);
+            (comes && reaches && is_near).then_some(gap)
         };
         let nearest = (0..self.lanes.len())
             .filter_map(|lane| Some((near(&self.lanes[lane])?, lane)))
@@ -426,39 +434,103 @@ impl ReadAhead {
         bytes.clamp(self.block_bytes() as f64, most) as u64
     }
 
+    /// Whether a lane that is to reach `start` is crossing kept blocks, as
+    /// [`until_kept`](Self::until_kept) lets it.
+    fn is_crossing(&self, lane: &Lane, start: u64) -> bool {
+        let gap = start.saturating_sub(lane.next);
+        gap <= lane.window / AGAIN_PART && self.is_kept(lane.next, start)
+    }
+
     /// How much to ask for from `start`.
     fn window(&self, lane: &Lane, start: u64) -> Option<u64> {
-        let goes_on = !lane.open && lane.next == start && lane.window > 0;
-        let window = if goes_on {
-            lane.window
-                .saturating_mul(4)
-                .min(self.config.request_bytes_max)
+        let leads_on = self.leads_to(lane, start);
+        let window = if leads_on {
+            // The request before may have ended early, at what is kept.
+            let before = lane.window.max(self.config.request_bytes_min);
+            before.saturating_mul(4).min(self.config.request_bytes_max)
         } else {
             self.config.request_bytes_min
         };
         // A lane that begins in the midst of a block ends with one all the same.
-        let window = window - start % self.block_bytes();
-        // Not what is here already.
-        let block = start / self.block_bytes();
-        let held = self.slots.iter().filter_map(|slot| slot.block);
-        let next_held = held.filter(|held| *held > block).min();
-        let free = next_held.map_or(u64::MAX, |held| held * self.block_bytes() - start);
-        let to_end = self
-            .complete_length
-            .map_or(u64::MAX, |length| length - start);
-        Some(window.min(free).min(to_end))
+        let end = start.saturating_add(window);
+        let end = end - end % self.block_bytes();
+        let end = self.complete_length.map_or(end, |length| end.min(length));
+        Some(self.until_kept(start, end, leads_on) - start)
     }
 
-    /// The lane that ended right here, else one that is closed, else one that nobody follows, else
-    /// the least recently used. `None`: all are taken.
+    /// Where a request from `start` to `end` ends so that going on would only bring what is kept.
+    ///
+    /// Where reading goes on and on, stretches are crossed that cost no more than a new request, or
+    /// are a small part of the whole. Elsewhere it is as likely that one look is all: what is not
+    /// asked for need not be thrown away with its connection.
+    fn until_kept(&self, start: u64, end: u64, leads_on: bool) -> u64 {
+        let first = start / self.block_bytes();
+        let last = end.div_ceil(self.block_bytes());
+        // As they will go: the oldest first, one for each block that comes.
+        let mut slots: Vec<_> = self.slots.iter().collect();
+        slots.sort_unstable_by_key(|slot| (slot.block.is_some(), slot.used));
+        // Of the first block something is missing.
+        let mut kept: Vec<_> = (0u64..)
+            .zip(slots)
+            .filter_map(|(older, slot)| Some((slot.block?, older)))
+            .filter(|(block, _)| (first + 1..last).contains(block))
+            .collect();
+        kept.sort_unstable();
+        // Blocks that are kept already among those up to the one looked at.
+        let mut again = 0;
+        let mut stretch = first..first;
+        for (block, older) in kept {
+            let new = block - first - again;
+            if older < new {
+                // It makes room for one of the new ones before reading comes to it.
+                continue;
+            }
+            if stretch.end != block {
+                stretch = block..block;
+            }
+            stretch.end = block + 1;
+            again += 1;
+            let bytes = (stretch.end - stretch.start).saturating_mul(self.block_bytes());
+            let is_little = again.saturating_mul(AGAIN_PART) <= last - first;
+            if !leads_on || (bytes > self.patience() && !is_little) {
+                return stretch.start * self.block_bytes();
+            }
+        }
+        // Nothing new lies behind a last stretch.
+        if stretch.end == last {
+            stretch.start * self.block_bytes()
+        } else {
+            end
+        }
+    }
+
+    /// The lane that led here, else one that is closed, else one that nobody follows, else the
+    /// least recently used. `None`: all are taken.
     fn free_lane(&self, start: u64) -> Option<usize> {
         let key = |index: &usize| {
             let lane = &self.lanes[*index];
-            let goes_on = !lane.open && lane.next == start && lane.window > 0;
-            (!goes_on, lane.open, !lane.left, lane.used)
+            (
+                !self.leads_to(lane, start),
+                lane.open,
+                !lane.left,
+                lane.used,
+            )
         };
         let free = (0..self.lanes.len()).filter(|lane| !self.lanes[*lane].taken);
         free.min_by_key(key)
+    }
+
+    /// Whether a request is over that brought everything up to `start`, but for what is kept.
+    fn leads_to(&self, lane: &Lane, start: u64) -> bool {
+        !lane.open && lane.window > 0 && lane.next <= start && self.is_kept(lane.next, start)
+    }
+
+    /// Whether all blocks from `start` to `end` are kept, in part at least.
+    fn is_kept(&self, start: u64, end: u64) -> bool {
+        let blocks = start / self.block_bytes()..end.div_ceil(self.block_bytes());
+        let kept = self.slots.iter().filter_map(|slot| slot.block);
+        let count = kept.filter(|block| blocks.contains(block)).count();
+        count as u64 == blocks.end - blocks.start
     }
 
     /// The slot that holds its block right up to this position.
@@ -527,13 +599,17 @@ mod tests {
 
     impl Model {
         fn new(len: usize) -> Self {
+            Self::with(config(), len)
+        }
+
+        fn with(config: ReadAheadConfig, len: usize) -> Self {
             Self {
-                policy: ReadAhead::new(config()),
+                policy: ReadAhead::new(config),
                 source: (0..len).map(|at| (at * 7 + at / 256) as u8).collect(),
                 knows_length: true,
                 tells_last: true,
-                slots: vec![Vec::new(); 8],
-                lanes: vec![Vec::new(); 2],
+                slots: vec![Vec::new(); config.blocks],
+                lanes: vec![Vec::new(); config.requests],
                 requests: Vec::new(),
                 piece: 10,
                 latency: Duration::from_millis(1),
@@ -567,12 +643,16 @@ mod tests {
                         assert_eq!(slot, self.policy.slot_for(lane));
                         let n = self.lanes[lane].len().min(10 - offset).min(self.piece);
                         let came: Vec<u8> = self.lanes[lane].drain(..n).collect();
-                        if offset == 0 {
-                            self.slots[slot].clear();
+                        let block = self.policy.lanes[lane].next / 10;
+                        let held = &mut self.slots[slot];
+                        if self.policy.slots[slot].block != Some(block) {
+                            held.clear();
                         }
-                        self.slots[slot].truncate(offset);
-                        assert_eq!(self.slots[slot].len(), offset);
-                        self.slots[slot].extend(came);
+                        assert!(offset <= held.len(), "a gap in the block");
+                        let behind = held.split_off(held.len().min(offset + n));
+                        held.truncate(offset);
+                        held.extend(came);
+                        held.extend(behind);
                         let is_last = self.lanes[lane].is_empty() && (self.tells_last || n == 0);
                         self.policy
                             .handle_received(lane, slot, n, is_last, self.block_time);
@@ -660,12 +740,93 @@ mod tests {
     #[test]
     fn what_is_held_is_not_asked_for() {
         let mut model = Model::new(1005);
-        model.check(520, 1);
+        for position in [520, 530, 540] {
+            model.check(position, 1);
+        }
         model.policy.handle_closed(0);
         model.policy.handle_closed(1);
         model.requests.clear();
         model.check(500, 1);
         assert_eq!(model.requests, [(500, 20)]);
+    }
+
+    /// As by default, with blocks of 10 bytes.
+    fn large() -> ReadAheadConfig {
+        ReadAheadConfig {
+            block_bytes: 10,
+            blocks: 64,
+            request_bytes_min: 80,
+            request_bytes_max: 1280,
+            requests: 2,
+        }
+    }
+
+    #[test]
+    fn reading_on_is_not_chopped_by_what_seeking_left() {
+        const LEN: u64 = 4000;
+        let mut fresh = Model::with(large(), LEN as usize);
+        fresh.read_all(0);
+        let fresh = fresh.requests.len();
+        for seeks in [3, 10, 30, 60, 200] {
+            for blocks in 1..=6 {
+                let mut model = Model::with(large(), LEN as usize);
+                // A request costs less than a block, as on a fast network.
+                model.latency = Duration::from_micros(1);
+                for seek in 0..seeks {
+                    let place = seek * 1237 % (LEN - 100);
+                    for block in 0..blocks {
+                        model.check(place + 10 * block, 1);
+                    }
+                }
+                model.policy.handle_closed(0);
+                model.policy.handle_closed(1);
+                model.requests.clear();
+                model.read_all(0);
+                let asked: u64 = model.requests.iter().map(|(_, len)| len).sum();
+                let requests = model.requests.len();
+                let case = format!("{seeks} seeks of {blocks}: {:?}", model.requests);
+                assert!(requests <= fresh + 3, "{requests} and {fresh}, {case}");
+                assert!(asked <= LEN + LEN / 4, "{asked} bytes, {case}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_part_that_is_kept_is_not_asked_for_again() {
+        let mut model = Model::with(large(), 4000);
+        model.latency = Duration::from_micros(1);
+        // Half of what can be kept.
+        for block in 20..52 {
+            model.check(10 * block, 10);
+        }
+        model.policy.handle_closed(0);
+        model.policy.handle_closed(1);
+        model.requests.clear();
+        let mut position = 0;
+        while position < 1000 {
+            position += model.read(position, 10).len() as u64;
+        }
+        // And what follows is asked for as by one who came straight on.
+        let around = [(0, 80), (80, 120), (520, 1280)];
+        assert_eq!(model.requests, around);
+    }
+
+    #[test]
+    fn what_will_be_gone_is_not_reckoned_with() {
+        let mut model = Model::with(large(), 4000);
+        // All that is kept, the first of it longest ago.
+        for block in 300..364 {
+            model.check(10 * block, 1);
+        }
+        model.policy.handle_closed(0);
+        model.policy.handle_closed(1);
+        model.requests.clear();
+        model.policy.lanes.fill(Lane::default());
+        model.policy.lanes[0].next = 2000;
+        model.policy.lanes[0].window = 1280;
+        model.check(2000, 1);
+        // Reading on to the first of it takes a hundred blocks, and it has made room by then.
+        assert_eq!(model.requests, [(2000, 1280)]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cranpose_services::peer::{
-    ByteSource, FileSource, PeerClient, PeerReader, PeerServer, SourceResolver,
+    ByteSource, EntityTag, FileSource, PeerClient, PeerReader, PeerServer, SourceResolver,
 };
 
 use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
@@ -16,12 +16,12 @@ use symphonia::core::io::{MediaSource, MediaSourceStream, MediaSourceStreamOptio
 use symphonia::core::meta::MetadataOptions;
 use symphonia::core::units::Time;
 
-use super::media::{FLAC, M4A, MP3, MP3_VARIABLE, Medium, OGG, WAV};
+use super::media::{FLAC, LARGE, M4A, MP3, MP3_VARIABLE, Medium, OGG, WAV};
 
-// Requests for a hundred seeks, as measured on loopback: mp3 2, FLAC 136, Ogg Vorbis 3, wav 68,
-// mp4 5. What the reader keeps covers the smaller files; FLAC without a seek table is searched by
-// halves. The bounds below leave room for slower machines, where reading on is the better choice
-// less often.
+// Requests for a hundred seeks, as measured on loopback: mp3 2, FLAC 129, Ogg Vorbis 3, wav 68,
+// mp4 5. What the reader keeps covers the smaller files, and docs/BENCHMARKS.md has the figures of
+// larger ones; FLAC without a seek table is searched by halves. The bounds below leave room for
+// slower machines, where reading on is the better choice less often.
 
 /// Seeks in each file.
 const SEEKS: u64 = 100;
@@ -119,6 +119,94 @@ impl MediaSource for Counted {
     fn byte_len(&self) -> Option<u64> {
         self.reader.len()
     }
+}
+
+/// A file that counts what is read of it.
+struct CountedFile {
+    file: FileSource,
+    bytes: Arc<AtomicU64>,
+}
+
+impl ByteSource for CountedFile {
+    fn len(&self) -> Option<u64> {
+        self.file.len()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(offset, buf)?;
+        self.bytes.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+
+    fn entity_tag(&self) -> Option<EntityTag> {
+        self.file.entity_tag()
+    }
+}
+
+/// What decoding and seeking cost in files that are larger than what a reader keeps.
+#[test]
+#[ignore = "takes minutes; cargo test --release -p peer-tests requests_for -- --ignored --nocapture"]
+fn requests_for_larger_files() {
+    for medium in LARGE {
+        let Some(file) = medium.file() else { return };
+        let bytes = Arc::new(AtomicU64::new(0));
+        let resolver: SourceResolver = {
+            let bytes = Arc::clone(&bytes);
+            Arc::new(move |_| {
+                let (file, bytes) = (FileSource::open(&file).ok()?, Arc::clone(&bytes));
+                Some(Arc::new(CountedFile { file, bytes }) as Arc<dyn ByteSource>)
+            })
+        };
+        let server = PeerServer::start("127.0.0.1:0", "secret", resolver).unwrap();
+        let client = PeerClient::builder(server.local_addr().to_string(), "secret");
+        let client = client.build().unwrap();
+        let requests = Arc::new(AtomicU64::new(0));
+        let open = || {
+            let reader = client.reader(medium.name).unwrap();
+            let requests = Arc::clone(&requests);
+            Track::open(Box::new(Counted { reader, requests }))
+        };
+        // Requests and bytes since the last look.
+        let mut seen = (0, 0);
+        let mut cost = |of_one_reader: bool| {
+            let now = (
+                requests.load(Ordering::Relaxed),
+                bytes.load(Ordering::Relaxed),
+            );
+            let before = if of_one_reader { seen.0 } else { 0 };
+            let cost = (now.0 - before, (now.1 - seen.1) as f64 / 1e6);
+            seen = now;
+            cost
+        };
+        let whole = open().decode(usize::MAX).0.len();
+        let fresh = cost(false);
+        let mut track = open();
+        let opened = cost(false);
+        let mut state = 7_u64;
+        for _ in 0..SEEKS {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let end = i64::from(medium.seconds - 1) * 1000;
+            track.seek(i64::try_from(state >> 33).unwrap() % end);
+            assert!(!track.decode(PACKETS).0.is_empty());
+        }
+        let seeks = cost(true);
+        track.seek(0);
+        assert_eq!(track.decode(usize::MAX).0.len(), whole);
+        let again = cost(true);
+        println!(
+            "{} of {:.1} MB (requests, MB): whole {fresh:.1?}; opened {opened:.1?}; \
+             {SEEKS} seeks {seeks:.1?}; from its start {again:.1?}",
+            medium.name,
+            server_len(&client, medium.name) as f64 / 1e6
+        );
+        assert!(again.0 <= fresh.0 + 4, "{again:?} after {fresh:?}");
+    }
+}
+
+fn server_len(client: &PeerClient, name: &str) -> u64 {
+    client.content_length(name).unwrap().unwrap()
 }
 
 /// Decodes and seeks in the file and in what a peer shares of it. At most so many requests
