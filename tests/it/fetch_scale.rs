@@ -113,3 +113,28 @@ fn two_hundred_at_once() {
     });
     assert_eq!(received.into_inner(), COUNT * 30_000);
 }
+
+/// Each case in a process of its own, and a limit to each: what is written down of it comes from
+/// the same program, run for ten times as much.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_does_not_grow_with_what_comes() {
+    let mut measure = std::process::Command::new(env!("CARGO_BIN_EXE_measure"));
+    match measure.args(["memory", "1"]).output() {
+        Ok(measured) => assert!(
+            measured.status.success(),
+            "{}\n{}",
+            String::from_utf8_lossy(&measured.stdout),
+            String::from_utf8_lossy(&measured.stderr)
+        ),
+        // Past the capture of the test harness, which hides what a passing test prints.
+        Err(error) => {
+            let mut stderr = io::stderr();
+            writeln!(
+                stderr,
+                "SKIPPED: this target's programs cannot be started: {error}"
+            )
+            .unwrap();
+        }
+    }
+}
