@@ -26,6 +26,7 @@ mod listener;
 mod media_type;
 mod pool;
 mod service;
+mod system;
 
 pub use cancel::Cancel;
 pub use client::{

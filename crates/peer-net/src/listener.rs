@@ -9,20 +9,20 @@
 use std::{
     collections::VecDeque,
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
 use crate::{
     callback::call,
-    config::{ACCEPTORS_MAX, STACK_BYTES, ServerEvent},
+    config::{ACCEPTORS_MAX, ServerEvent},
     connection,
     service::{Connection, Service, count, lock},
+    system::System,
 };
 
 /// First and longest pause after an `accept` that failed for want of descriptors or memory.
@@ -32,37 +32,32 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Failures in a row, for no known reason, after which a listener counts as lost.
 const FAILURES_MAX: u32 = 32;
 
-/// A bound socket.
-struct Bound {
-    listener: TcpListener,
-    /// The same socket once more, to shut it down by. Made early: when descriptors have run out is
-    /// no time to make it.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    waker: TcpStream,
-}
+/// Failures in a row of the connections that were to be accepted, after which a thread pauses, and
+/// those after which it looks whether the listener is still there: more than wait in its backlog.
+const ABORTED_PAUSE: u32 = 64;
+const ABORTED_KNOCK: u32 = 256;
 
-impl Bound {
-    /// On Linux and Android, shutting a listening socket down ends every `accept` on it. It is
-    /// reached through the type of a connected one, which has the call.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn new(listener: TcpListener) -> io::Result<Self> {
-        let waker = TcpStream::from(std::os::fd::OwnedFd::from(listener.try_clone()?));
-        Ok(Self { listener, waker })
-    }
+/// First and longest pause of a thread that has to ask again and again whether somebody came.
+const POLL_MIN: Duration = Duration::from_millis(1);
+const POLL_MAX: Duration = Duration::from_millis(100);
 
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    #[allow(clippy::unnecessary_wraps, reason = "it can fail elsewhere")]
-    const fn new(listener: TcpListener) -> io::Result<Self> {
-        Ok(Self { listener })
-    }
-}
+/// How long threads at `accept` are given to notice that they are to come back.
+const WAKE_MAX: Duration = Duration::from_secs(1);
+/// And how long before the next attempt to wake them.
+const WAKE_AGAIN: Duration = Duration::from_millis(20);
 
 /// A bound socket, and who waits at it.
 pub(crate) struct Listener {
     /// Gone when it is retired. Whoever is at `accept` holds a share of it, so that the port is
     /// free as soon as the last one has returned, whatever transfers still run.
-    socket: Mutex<Option<Arc<Bound>>>,
+    socket: Mutex<Option<Arc<TcpListener>>>,
+    /// The same socket once more, to end `accept` by; where that cannot be done, closing it leaves a
+    /// descriptor to connect with. Made early: when descriptors have run out is no time to make it.
+    share: Mutex<Option<TcpListener>>,
     address: SocketAddr,
+    /// Nothing would wake a thread that waits in `accept` for sure, so none does: each asks, and
+    /// sleeps for a while.
+    polled: bool,
     /// Threads at `accept`, or on their way to it.
     acceptors: AtomicUsize,
     /// No more connections are wanted from it.
@@ -76,6 +71,7 @@ pub(crate) struct Listener {
 /// The listeners' side of a server.
 pub(crate) struct Acceptors {
     pub(crate) service: Arc<Service>,
+    system: Arc<dyn System>,
     threads_max: usize,
     /// Connections that were let in, and wait for a thread that is about to end its own.
     aside: Mutex<VecDeque<Arc<Connection>>>,
@@ -92,11 +88,20 @@ pub(crate) fn is_server_thread() -> bool {
 }
 
 impl Listener {
-    pub(crate) fn new(socket: TcpListener) -> io::Result<Arc<Self>> {
+    fn new(socket: TcpListener, system: &dyn System) -> io::Result<Arc<Self>> {
         let address = socket.local_addr()?;
+        // Over loopback it can be reached as long as it is there. Any other address may leave the
+        // device, with the Wi-Fi it belongs to, and take the way to our own listener along.
+        let ip = address.ip().to_canonical();
+        let polled = !system.can_end_accept() && !ip.is_loopback() && !ip.is_unspecified();
+        if polled {
+            socket.set_nonblocking(true)?;
+        }
         Ok(Arc::new(Self {
-            socket: Mutex::new(Some(Arc::new(Bound::new(socket)?))),
+            share: Mutex::new(Some(socket.try_clone()?)),
+            socket: Mutex::new(Some(Arc::new(socket))),
             address,
+            polled,
             acceptors: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
             lost: AtomicBool::new(false),
@@ -114,20 +119,6 @@ impl Listener {
 
     fn is_retired(&self) -> bool {
         self.retired.load(Ordering::SeqCst)
-    }
-
-    /// Ends it: whoever waits at `accept` returns.
-    pub(crate) fn retire(&self) {
-        self.retired.store(true, Ordering::SeqCst);
-        let socket = lock(&self.socket).take();
-        if let Some(socket) = socket {
-            self.wake(&socket);
-        }
-    }
-
-    /// Whether no thread waits at it any more.
-    pub(crate) fn is_deserted(&self) -> bool {
-        self.acceptors.load(Ordering::SeqCst) == 0
     }
 
     /// A connection was accepted. One at a time may get through while descriptors are short, so it is
@@ -148,41 +139,34 @@ impl Listener {
             .is_ok()
     }
 
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn wake(&self, socket: &Bound) {
-        if socket.waker.shutdown(std::net::Shutdown::Both).is_err() {
-            self.wake_by_connecting();
-        }
+    /// Threads that may wait at it beyond those that serve.
+    const fn acceptors_max(&self) -> usize {
+        // More of them would ask in vain more often.
+        if self.polled { 1 } else { ACCEPTORS_MAX }
     }
 
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    fn wake(&self, _: &Bound) {
-        self.wake_by_connecting();
-    }
-
-    /// Elsewhere each `accept` gets a connection of our own to return with. The unspecified
-    /// address stands for "any"; as a destination some platforms refuse it.
-    fn wake_by_connecting(&self) {
-        let mut address = self.address;
-        match address.ip() {
-            ip if !ip.is_unspecified() => {}
-            std::net::IpAddr::V4(_) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            std::net::IpAddr::V6(_) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        }
-        // Each connection wakes one thread; some may be on their way to `accept` still.
-        for _ in 0..2 * ACCEPTORS_MAX {
-            if self.acceptors.load(Ordering::SeqCst) == 0 {
-                return;
-            }
-            if TcpStream::connect_timeout(&address, Duration::from_millis(250)).is_err() {
-                thread::yield_now();
-            }
-        }
+    /// Where it can be reached from the device itself. The unspecified address stands for "any"; as a
+    /// destination some platforms refuse it.
+    fn own_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let own: &[IpAddr] = match self.address.ip() {
+            ip if !ip.is_unspecified() => &[],
+            IpAddr::V4(_) => &[IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            // Where it takes both, either may be switched off on the device.
+            IpAddr::V6(_) => &[
+                IpAddr::V6(Ipv6Addr::LOCALHOST),
+                IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ],
+        };
+        let port = self.address.port();
+        let itself = own.is_empty().then_some(self.address);
+        itself
+            .into_iter()
+            .chain(own.iter().map(move |ip| SocketAddr::new(*ip, port)))
     }
 }
 
 impl Acceptors {
-    pub(crate) fn new(service: Arc<Service>) -> Arc<Self> {
+    pub(crate) fn new(service: Arc<Service>, system: Arc<dyn System>) -> Arc<Self> {
         let limits = service.config.limits;
         let threads_max = limits
             .strangers
@@ -190,14 +174,58 @@ impl Acceptors {
             .saturating_add(ACCEPTORS_MAX);
         Arc::new(Self {
             service,
+            system,
             threads_max,
             aside: Mutex::default(),
         })
     }
 
-    /// Starts accepting on a listener.
-    pub(crate) fn start(self: &Arc<Self>, listener: &Arc<Listener>) -> io::Result<()> {
-        self.spawn(listener)
+    /// Starts accepting on a bound socket.
+    pub(crate) fn start(self: &Arc<Self>, socket: TcpListener) -> io::Result<Arc<Listener>> {
+        let listener = Listener::new(socket, &*self.system)?;
+        self.spawn(&listener)?;
+        Ok(listener)
+    }
+
+    /// Ends a listener: whoever waits at `accept` returns. Waits for that, though not for ever.
+    pub(crate) fn retire(&self, listener: &Listener) {
+        listener.retired.store(true, Ordering::SeqCst);
+        self.wake(listener, 0);
+    }
+
+    /// Has all threads come back from `accept` on a listener that is over, but for `own` of them.
+    fn wake(&self, listener: &Listener, own: usize) {
+        drop(lock(&listener.socket).take());
+        // Those that sleep between two attempts.
+        self.service.notify();
+        let share = lock(&listener.share).take();
+        // Where it is gone, another thread is about this already; what is left is to wait.
+        let ended = share.is_none_or(|share| self.system.end_accept(share).is_ok());
+        let ended = ended || listener.polled;
+        let is_deserted = || listener.acceptors.load(Ordering::SeqCst) <= own;
+        let until = Instant::now() + WAKE_MAX;
+        while !is_deserted() && Instant::now() < until {
+            if !ended {
+                // Each `accept` gets a connection of our own to return with.
+                for _ in own..listener.acceptors.load(Ordering::SeqCst) {
+                    let _ = self.knock(listener);
+                }
+            }
+            let again = until.min(Instant::now() + WAKE_AGAIN);
+            self.service.wait(again, is_deserted);
+        }
+    }
+
+    /// Connects to a listener of our own. The error is that of its first address.
+    fn knock(&self, listener: &Listener) -> io::Result<TcpStream> {
+        let mut first = None;
+        for address in listener.own_addresses() {
+            match self.system.connect(&address) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        Err(first.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
     }
 
     /// Starts one more thread at `accept`.
@@ -207,15 +235,12 @@ impl Acceptors {
         }
         listener.acceptors.fetch_add(1, Ordering::SeqCst);
         let (acceptors, at) = (Arc::clone(self), Arc::clone(listener));
-        let thread = thread::Builder::new()
-            .name("peer-server".into())
-            .stack_size(STACK_BYTES);
-        let started = thread.spawn(move || {
+        let started = self.system.spawn(Box::new(move || {
             IS_OURS.set(true);
             // The count must come down whatever happens, or the server could never be waited for.
             let _count = CountedThread(Arc::clone(&acceptors.service));
             acceptors.run(&at);
-        });
+        }));
         if let Err(error) = started {
             listener.acceptors.fetch_sub(1, Ordering::SeqCst);
             self.service.end_thread();
@@ -226,8 +251,7 @@ impl Acceptors {
 
     /// One thread's life: accept, serve, and again.
     fn run(self: &Arc<Self>, listener: &Arc<Listener>) {
-        let mut failures = 0;
-        let mut backoff = BACKOFF_MIN;
+        let mut trouble = Trouble::default();
         loop {
             let socket = lock(&listener.socket)
                 .clone()
@@ -236,41 +260,82 @@ impl Acceptors {
                 listener.acceptors.fetch_sub(1, Ordering::SeqCst);
                 return;
             };
-            let accepted = socket.listener.accept();
+            let accepted = self.system.accept(&socket);
             drop(socket);
+            if self.is_over(listener) {
+                continue;
+            }
             match accepted {
                 Ok((stream, address)) => {
-                    (failures, backoff) = (0, BACKOFF_MIN);
+                    trouble = Trouble::default();
                     listener.end_shortage();
-                    if self.is_over(listener) {
-                        continue;
-                    }
                     if self.take(listener, stream, address) {
                         return;
                     }
                 }
-                Err(error) => match Failure::of(&error) {
-                    Failure::OfConnection => {}
-                    _ if self.is_over(listener) => {}
-                    Failure::Shortage => {
-                        self.shortage(listener, &error);
-                        if self.service.evict_stranger() {
-                            // Room is on its way, and whoever waits in the backlog may hold the token.
-                            backoff = BACKOFF_MIN;
-                        }
-                        self.service.pause(backoff);
-                        backoff = (backoff * 2).min(BACKOFF_MAX);
-                    }
-                    Failure::OfListener if failures < FAILURES_MAX && !is_final(&error) => {
-                        failures += 1;
-                        count(&self.service.counters.accept_failed);
-                        self.service.pause(backoff);
-                        backoff = (backoff * 2).min(BACKOFF_MAX);
-                    }
-                    Failure::OfListener => self.lose(listener, &error),
-                },
+                Err(error) => self.bear(listener, &error, &mut trouble),
             }
         }
+    }
+
+    /// Does what is to be done about an `accept` that failed, so that it is worth trying again.
+    fn bear(&self, listener: &Listener, error: &io::Error, trouble: &mut Trouble) {
+        let failure = Failure::of(error);
+        if !matches!(failure, Failure::NobodyYet) {
+            count(&self.service.counters.accept_failed);
+        }
+        match failure {
+            Failure::NobodyYet => {
+                self.pause(listener, trouble.poll);
+                trouble.poll = (trouble.poll * 2).min(POLL_MAX);
+            }
+            Failure::OfConnection => {
+                trouble.aborted = trouble.aborted.saturating_add(1);
+                if trouble.aborted % ABORTED_PAUSE == 0 {
+                    self.pause(listener, trouble.backoff);
+                }
+                if trouble.aborted % ABORTED_KNOCK == 0 {
+                    self.doubt(listener, error, trouble);
+                }
+            }
+            Failure::Shortage => {
+                self.shortage(listener, error);
+                if self.service.evict_stranger() {
+                    // Room is on its way, and whoever waits in the backlog may hold the token.
+                    trouble.backoff = BACKOFF_MIN;
+                }
+                self.pause(listener, trouble.backoff);
+                trouble.grow();
+            }
+            Failure::OfListener if trouble.failures < FAILURES_MAX && !is_final(error) => {
+                trouble.failures += 1;
+                self.pause(listener, trouble.backoff);
+                trouble.grow();
+            }
+            Failure::OfListener => self.lose(listener, error),
+        }
+    }
+
+    /// Connection after connection failed. On iOS a listener that the system took says no more than
+    /// that, for ever; but so does one that somebody connects to and resets at once, again and again.
+    /// A connection of our own, which is kept, tells them apart: a dead listener refuses it, and
+    /// from a living one it comes out when those before it in the backlog have.
+    fn doubt(&self, listener: &Listener, error: &io::Error, trouble: &mut Trouble) {
+        match self.knock(listener) {
+            Ok(stream) => trouble.knock = Some(stream),
+            Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+                return self.lose(listener, error);
+            }
+            Err(_) => {}
+        }
+        // If it does not come out either, there is nothing to hurry for.
+        trouble.grow();
+    }
+
+    /// Sleeps, but not past the end of the listener.
+    fn pause(&self, listener: &Listener, time: Duration) {
+        let until = Instant::now() + time;
+        self.service.wait(until, || self.is_over(listener));
     }
 
     fn is_over(&self, listener: &Listener) -> bool {
@@ -302,7 +367,7 @@ impl Acceptors {
                 count(&self.service.counters.shed);
                 None
             }
-            _ => self.let_in(stream, address),
+            _ => self.let_in(listener, stream, address),
         };
         if successor.is_err() {
             listener.acceptors.fetch_add(1, Ordering::SeqCst);
@@ -327,7 +392,7 @@ impl Acceptors {
             if self.has_aside() && listener.leave_accept() {
                 continue;
             }
-            let is_spare = waiting >= ACCEPTORS_MAX;
+            let is_spare = waiting >= listener.acceptors_max();
             if is_spare {
                 listener.acceptors.fetch_sub(1, Ordering::SeqCst);
             }
@@ -343,7 +408,17 @@ impl Acceptors {
         lock(&self.aside).pop_front()
     }
 
-    fn let_in(&self, stream: TcpStream, address: SocketAddr) -> Option<Arc<Connection>> {
+    fn let_in(
+        &self,
+        listener: &Listener,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> Option<Arc<Connection>> {
+        // Many platforms have it inherit that from the listener.
+        if listener.polled && stream.set_nonblocking(false).is_err() {
+            count(&self.service.counters.shed);
+            return None;
+        }
         // Without it, a head that waits for its content's acknowledgement costs 40 ms.
         let _ = stream.set_nodelay(true);
         self.service.arrive(Arc::new(stream), address.ip())
@@ -362,7 +437,6 @@ impl Acceptors {
     }
 
     fn shortage(&self, listener: &Listener, error: &io::Error) {
-        count(&self.service.counters.accept_failed);
         if lock(&listener.short).replace(Instant::now()).is_none() {
             log::warn!("cannot accept connections for now: {error}");
         }
@@ -370,16 +444,18 @@ impl Acceptors {
 
     /// Gives a listener up, and says so once.
     fn lose(&self, listener: &Listener, error: &io::Error) {
-        if !listener.lost.swap(true, Ordering::SeqCst) {
-            log::error!("the listener on {} is lost: {error}", listener.address);
-            let socket = lock(&listener.socket).take();
-            if let Some(socket) = socket {
-                listener.wake(&socket);
-            }
-            self.service.tell(&ServerEvent::ListenerLost {
-                address: listener.address,
-            });
+        if listener.lost.swap(true, Ordering::SeqCst) {
+            return;
         }
+        log::error!("the listener on {} is lost: {error}", listener.address);
+        // The app may make a new one at once, on the same port: all are off the old one before it
+        // hears of this, and this thread is not waited for while it does.
+        self.wake(listener, 1);
+        listener.acceptors.fetch_sub(1, Ordering::SeqCst);
+        self.service.tell(&ServerEvent::ListenerLost {
+            address: listener.address,
+        });
+        listener.acceptors.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Closes what was put aside and never served.
@@ -387,6 +463,36 @@ impl Acceptors {
         while let Some(connection) = self.next_aside() {
             self.service.leave(&connection);
         }
+    }
+}
+
+/// What a thread has had of failures since its last connection.
+struct Trouble {
+    /// Failures for no known reason.
+    failures: u32,
+    /// Failures of the connections that were to be accepted.
+    aborted: u32,
+    backoff: Duration,
+    poll: Duration,
+    /// A connection of our own, which is somewhere in the backlog.
+    knock: Option<TcpStream>,
+}
+
+impl Default for Trouble {
+    fn default() -> Self {
+        Self {
+            failures: 0,
+            aborted: 0,
+            backoff: BACKOFF_MIN,
+            poll: POLL_MIN,
+            knock: None,
+        }
+    }
+}
+
+impl Trouble {
+    fn grow(&mut self) {
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }
 }
 
@@ -400,6 +506,8 @@ impl Drop for CountedThread {
 
 /// What an `accept` that failed says.
 enum Failure {
+    /// No connection is there, where `accept` does not wait for one.
+    NobodyYet,
     /// Something about the connection that was to be accepted: take the next one.
     OfConnection,
     /// Descriptors, buffers or memory are short: wait.
@@ -412,6 +520,7 @@ impl Failure {
     fn of(error: &io::Error) -> Self {
         use io::ErrorKind as Kind;
         match error.kind() {
+            Kind::WouldBlock => Self::NobodyYet,
             Kind::ConnectionAborted
             | Kind::ConnectionReset
             | Kind::Interrupted
@@ -422,8 +531,7 @@ impl Failure {
             Kind::NetworkDown
             | Kind::NetworkUnreachable
             | Kind::HostUnreachable
-            | Kind::PermissionDenied
-            | Kind::WouldBlock => Self::OfConnection,
+            | Kind::PermissionDenied => Self::OfConnection,
             _ => Self::OfListener,
         }
     }
@@ -453,3 +561,6 @@ fn is_descriptor_shortage(error: &io::Error) -> bool {
 fn is_final(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidInput || error.raw_os_error() == Some(9)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! A server and its listeners.
 
 use std::{
-    fmt, io,
+    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs},
     sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
@@ -17,6 +17,7 @@ use crate::{
     service::{Service, lock},
     source::SourceResolver,
     stream::Stream,
+    system::{Os, System},
     token_set::TokenGrant,
 };
 
@@ -32,6 +33,8 @@ pub struct PeerServer {
     service: Arc<Service>,
     acceptors: Arc<Acceptors>,
     listeners: Mutex<Vec<Arc<Listener>>>,
+    /// Held by one rebind at a time.
+    rebinding: Mutex<()>,
     first_address: SocketAddr,
 }
 
@@ -129,29 +132,29 @@ impl PeerServerBuilder {
     /// [`PeerError::InvalidInput`] for a token that is empty or cannot be sent in a field,
     /// [`PeerError::Io`] when no thread can be started.
     pub fn start(self) -> Result<PeerServer, PeerError> {
+        self.start_on(Arc::new(Os))
+    }
+
+    /// Starts it on a system of one's own.
+    pub(crate) fn start_on(self, system: Arc<dyn System>) -> Result<PeerServer, PeerError> {
         let grant = TokenGrant::new(self.token)
             .map_err(|error| PeerError::InvalidInput(error.to_string()))?;
         let service = Arc::new(Service::new(self.config, self.resolver));
         service.tokens.add(FIRST_TOKEN, grant);
-        let acceptors = Acceptors::new(Arc::clone(&service));
-        let listeners = self
-            .sockets
-            .into_iter()
-            .map(Listener::new)
-            .collect::<io::Result<Vec<_>>>();
-        let listeners = listeners.map_err(PeerError::Io)?;
-        let none = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-        let first_address = listeners
-            .first()
-            .map_or(none, |listener| listener.address());
-        let server = PeerServer {
+        let acceptors = Acceptors::new(Arc::clone(&service), system);
+        let mut server = PeerServer {
             service,
             acceptors,
             listeners: Mutex::default(),
-            first_address,
+            rebinding: Mutex::default(),
+            first_address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
         };
-        for listener in listeners {
-            server.acceptors.start(&listener).map_err(PeerError::Io)?;
+        // Whatever fails: what was started until then ends with `server`.
+        for (n, socket) in self.sockets.into_iter().enumerate() {
+            let listener = server.acceptors.start(socket).map_err(PeerError::Io)?;
+            if n == 0 {
+                server.first_address = listener.address();
+            }
             lock(&server.listeners).push(listener);
         }
         Ok(server)
@@ -230,20 +233,23 @@ impl PeerServer {
     /// [`PeerError::Io`] when the address cannot be bound or no thread can be started. The server
     /// is then without a listener; call it again.
     pub fn rebind(&self, address: impl ToSocketAddrs) -> Result<SocketAddr, PeerError> {
-        let mut listeners = lock(&self.listeners);
+        let _turn = lock(&self.rebinding);
         // First the old ones, since the new one may want their port.
-        for listener in listeners.drain(..) {
-            listener.retire();
-            self.service
-                .wait(Instant::now() + DROP_WAIT, || listener.is_deserted());
-        }
+        self.retire_all();
         let listener = TcpListener::bind(address)
-            .and_then(Listener::new)
+            .and_then(|socket| self.acceptors.start(socket))
             .map_err(PeerError::Io)?;
-        self.acceptors.start(&listener).map_err(PeerError::Io)?;
         let address = listener.address();
-        listeners.push(listener);
+        lock(&self.listeners).push(listener);
         Ok(address)
+    }
+
+    /// Ends all listeners. The list is not locked meanwhile: the app may ask for it in its hook.
+    fn retire_all(&self) {
+        let listeners = std::mem::take(&mut *lock(&self.listeners));
+        for listener in listeners {
+            self.acceptors.retire(&listener);
+        }
     }
 
     /// Adds a token under a name: one per paired device, so that each can be taken back. A name
@@ -314,9 +320,7 @@ impl PeerServer {
             };
         }
         self.service.draining.store(true, Ordering::SeqCst);
-        for listener in lock(&self.listeners).drain(..) {
-            listener.retire();
-        }
+        self.retire_all();
         self.service.stop();
         self.service.cut_connections(true);
         // A thread of the server cannot wait for itself: a resolver that drops its server.

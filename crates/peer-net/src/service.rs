@@ -336,8 +336,8 @@ impl Service {
         self.thread_ended.notify_all();
     }
 
-    /// Waits until `done`, which must become true by a thread's end or by the server's stop.
-    /// Returns whether it came to be in time.
+    /// Waits until `done`, which must become true by a thread's end, by the server's stop, or before
+    /// a [`notify`](Self::notify). Returns whether it came to be in time.
     pub(crate) fn wait(&self, until: Instant, done: impl Fn() -> bool) -> bool {
         let mut guard = lock(&self.ended);
         while !done() {
@@ -356,9 +356,10 @@ impl Service {
         self.wait(until, || self.threads.load(Ordering::SeqCst) <= own)
     }
 
-    /// Sleeps, but not past the stop of the server.
-    pub(crate) fn pause(&self, time: Duration) {
-        self.wait(Instant::now() + time, || self.is_stopping());
+    /// Has whoever waits look again.
+    pub(crate) fn notify(&self) {
+        let _guard = lock(&self.ended);
+        self.thread_ended.notify_all();
     }
 
     /// Begins the end: wakes whoever pauses.
