@@ -19,7 +19,7 @@ use peer_proto::{
 use crate::{
     callback::call,
     config::{ServerEvent, Transfer, TransferEnd},
-    service::{Connection, Service, count, lock},
+    service::{Connection, Counters, Service, count, lock},
     source::{ByteSource, SourceMetadata},
     stream::{Stream, is_timeout},
     token_set::Holder,
@@ -149,7 +149,13 @@ impl<'a> Driver<'a> {
                     self.small.extend_from_slice(bytes);
                     self.bound_write()?;
                     self.now = read_clocks();
-                    if send(&mut self.machine, &mut self.now, self.stream, &self.small)? {
+                    if send(
+                        &mut self.machine,
+                        &mut self.now,
+                        self.stream,
+                        &self.small,
+                        |_| {},
+                    )? {
                         self.machine.handle_sent(self.now, 0);
                     }
                 }
@@ -418,11 +424,21 @@ impl<'a> Driver<'a> {
                 &mut self.now,
             )?;
         }
+        // Content is counted as it is taken, also of a block whose rest never is.
+        let (mut before, mut left) = (lead - start, n);
+        let (counters, transfer) = (&self.service.counters, &mut self.transfer);
+        let wrote = |bytes: usize| {
+            let content = bytes.saturating_sub(before).min(left);
+            before = before.saturating_sub(bytes);
+            left -= content;
+            count_content(counters, transfer, content as u64);
+        };
         if !send(
             &mut self.machine,
             &mut self.now,
             self.stream,
             &block[start..end],
+            wrote,
         )? {
             return Ok(());
         }
@@ -462,7 +478,13 @@ impl<'a> Driver<'a> {
             self.small.clear();
             self.small.extend_from_slice(prefix);
             self.now = read_clocks();
-            if !send(&mut self.machine, &mut self.now, self.stream, &self.small)? {
+            if !send(
+                &mut self.machine,
+                &mut self.now,
+                self.stream,
+                &self.small,
+                |_| {},
+            )? {
                 return Ok(true);
             }
             self.machine.handle_sent(self.now, 0);
@@ -473,6 +495,7 @@ impl<'a> Driver<'a> {
                 self.fail_source();
             }
             Ok(n) => {
+                count_content(&self.service.counters, &mut self.transfer, n as u64);
                 let changed = self.entity_tag.is_some() && !is_version(&**source, self.entity_tag);
                 self.now = read_clocks();
                 self.machine.handle_progress(self.now);
@@ -499,15 +522,8 @@ impl<'a> Driver<'a> {
         Ok(true)
     }
 
-    /// So much more content is out.
+    /// So much more content is out, and counted.
     fn handle_content_sent(&mut self, content: u64) {
-        self.service
-            .counters
-            .content_bytes
-            .fetch_add(content, Ordering::Relaxed);
-        if let Some(transfer) = &mut self.transfer {
-            transfer.sent += content;
-        }
         self.machine.handle_sent(self.now, content);
         if self.service.config.hook.is_some() {
             self.tell(|transfer, sent| ServerEvent::TransferProgressed { transfer, sent });
@@ -611,20 +627,33 @@ impl Drop for Driver<'_> {
     }
 }
 
-/// Writes all of `bytes`. Returns `false` when the machine has given the peer up instead: its next
-/// output says why.
+/// The network has taken so much of a transfer's content.
+fn count_content(counters: &Counters, transfer: &mut Option<Running>, content: u64) {
+    counters.content_bytes.fetch_add(content, Ordering::Relaxed);
+    if let Some(transfer) = transfer {
+        transfer.sent += content;
+    }
+}
+
+/// Writes all of `bytes`, and tells `wrote` what each call took. Returns `false` when the machine has
+/// given the peer up instead: its next output says why.
 fn send(
     machine: &mut ServerConnection,
     now: &mut Now,
     stream: &dyn Stream,
     mut bytes: &[u8],
+    mut wrote: impl FnMut(usize),
 ) -> io::Result<bool> {
     machine.handle_progress(*now);
     loop {
         match stream.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) if n >= bytes.len() => return Ok(true),
+            Ok(n) if n >= bytes.len() => {
+                wrote(bytes.len());
+                return Ok(true);
+            }
             Ok(n) => {
+                wrote(n);
                 bytes = &bytes[n..];
                 *now = read_clocks();
                 machine.handle_progress(*now);

@@ -2,17 +2,23 @@
 
 use std::{
     io,
+    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread,
     time::Duration,
 };
 
 use cranpose_services::peer::{
     ByteSource, EntityTag, PeerServer, ServerConfig, ServerEvent, SourceResolver, TransferEnd,
 };
-use peer_tests::raw::RawPeer;
+use peer_net::stream::Stream as _;
+use peer_tests::{
+    memory::{Faults, pair},
+    raw::{Head, RawPeer, find, parse_head},
+};
 
 use super::{
     CONTENT_BYTES, Ledger, TOKEN, deserted, eventually, fetch_exact, get, patterned, request,
@@ -155,6 +161,77 @@ fn peers_that_go_away_or_stop_taking() {
     );
     assert_eq!((stats.transfers, stats.transfers_complete), (3, 1));
     drop(stalls);
+}
+
+/// What is counted is what was handed to the network, to the byte, also where a block stops in its
+/// middle: in plain, in chunks, and behind what stands before a part of several.
+#[test]
+fn bytes_of_a_block_that_was_cut() {
+    for (handle, more) in [
+        ("right", ""),
+        ("unknown", ""),
+        ("right", "Range: bytes=0-9,1000000-1999999\r\n"),
+    ] {
+        for stalls in [true, false] {
+            let context = format!("{handle} {more:?}, stalls: {stalls}");
+            let ledger = Arc::new(Ledger::default());
+            let deadlines = ServerConfig {
+                stall_timeout: Duration::from_millis(if stalls { 50 } else { 30_000 }),
+                ..short_deadlines()
+            };
+            let server = Arc::new(server(wrong(), deadlines, &ledger));
+            let (ours, theirs) = pair(1_000, &Faults::none());
+            theirs.write_all(&request(handle, TOKEN, more)).unwrap();
+            let at = Arc::clone(&server);
+            let serving =
+                thread::spawn(move || at.serve_stream(Arc::new(ours), Ipv4Addr::LOCALHOST.into()));
+            let mut got = vec![0; 54_321];
+            let mut len = 0;
+            while len < got.len() {
+                len += theirs.read(&mut got[len..]).unwrap();
+            }
+            if stalls {
+                eventually("it is given up", || server.stats().timed_out == 1);
+            } else {
+                assert_eq!(server.revoke("default"), 1);
+            }
+            serving.join().unwrap();
+            got.extend(theirs.read_to_end().unwrap());
+            let end = find(&got, b"\r\n\r\n").unwrap();
+            let head = parse_head(&got[..end + 2]).unwrap();
+            let content = content_bytes(&got[end + 4..], &head);
+            let expected = if stalls {
+                TransferEnd::Stalled
+            } else {
+                TransferEnd::Cut
+            };
+            assert_eq!(ledger.ends(), [(expected, content)], "{context}");
+            assert_eq!(server.stats().content_bytes, content, "{context}");
+        }
+    }
+}
+
+/// The bytes of the source in the beginning of an answer's content.
+fn content_bytes(mut bytes: &[u8], head: &Head) -> u64 {
+    let line = |bytes: &[u8]| find(bytes, b"\r\n").map(|end| end + 2);
+    if head.field("Transfer-Encoding").is_some() {
+        let mut count = 0;
+        while let Some(end) = line(bytes) {
+            let size = std::str::from_utf8(&bytes[..end - 2]).unwrap();
+            let size = usize::from_str_radix(size, 16).unwrap();
+            let rest = &bytes[end..];
+            count += size.min(rest.len());
+            bytes = rest.get(size + 2..).unwrap_or_default();
+        }
+        return count as u64;
+    }
+    if head.field("Content-Range").is_some() || head.status == 200 {
+        return bytes.len() as u64;
+    }
+    // Two parts: the first of ten bytes, the second cut.
+    let first = find(bytes, b"\r\n\r\n").unwrap() + 4;
+    let second = find(&bytes[first..], b"\r\n\r\n").unwrap() + 4;
+    (10 + bytes.len() - first - second) as u64
 }
 
 #[test]
