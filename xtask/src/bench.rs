@@ -10,9 +10,12 @@ const HARNESS: &str = "tests/bench-peers/Cargo.toml";
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     match arguments.split_first() {
         Some((part, [])) if part == "counts" => counts_step().map(|_| ()),
-        Some((part, words)) if part == "peers" => peers(words),
-        None => peers(&[]),
-        _ => Err("bench takes `peers [word=value…]` or `counts`".to_owned()),
+        Some((part, words)) if part == "peers" => measure("table", words),
+        Some((part, words)) if part == "strangers" => measure("strangers", words),
+        None => measure("table", &[]),
+        _ => Err(
+            "bench takes `peers [word=value…]`, `strangers [word=value…]` or `counts`".to_owned(),
+        ),
     }
 }
 
@@ -26,13 +29,14 @@ fn harness(subcommand: &str) -> Command {
     cargo
 }
 
-/// Ours and others side by side; writes `benchmarks.*` into `docs`.
-fn peers(words: &[String]) -> Outcome {
+/// Ours and others side by side, or ours with and without strangers; writes its table into
+/// `docs/BENCHMARKS.md`, and its figures beside it.
+fn measure(part: &str, words: &[String]) -> Outcome {
     if !cfg!(target_os = "linux") {
         return Err("placement and CPU times are read in the ways of Linux".to_owned());
     }
     let mut cargo = harness("run");
-    cargo.args(["--release", "--", "table", "out=docs"]);
+    cargo.args(["--release", "--", part, "out=docs"]);
     run::run(cargo.args(words), Show::Always).map(|_| ())
 }
 

@@ -59,6 +59,18 @@ impl Threads {
     }
 }
 
+/// CPU seconds that a process has used, with the threads that have ended: in hundredths.
+pub(crate) fn process_seconds(process: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The second field is a name in parentheses, which may hold anything.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks
+        .filter_map(|field| field.parse::<f64>().ok())
+        .sum::<f64>()
+        / TICKS_PER_SECOND
+}
+
 /// CPU seconds that everything has used on these CPUs.
 pub(crate) fn busy(cpus: &[usize]) -> f64 {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();

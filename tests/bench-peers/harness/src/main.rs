@@ -2,16 +2,19 @@
 //!
 //! One program plays every part of ours: `serve` is an app that shares a file, `load` is a client
 //! that asks and checks, `table` places them and others on CPUs, runs them in turn and judges.
-//! `cargo xtask bench peers` starts it.
+//! `attack` is a thousand strangers and more, `strangers` finds out what they cost.
+//! `cargo xtask bench` starts it.
 
 use std::process::ExitCode;
 
+mod attack;
 mod content;
 mod cpu;
 mod load;
 mod probe;
 mod report;
 mod serve;
+mod strangers;
 mod table;
 mod units;
 
@@ -22,12 +25,14 @@ fn main() -> ExitCode {
         None => ("", &[][..]),
     };
     let ended = match part {
+        "attack" => attack::run(rest),
         "serve" => serve::run(rest),
         "load" => load::run(rest),
         "probe" => probe::run(rest),
+        "strangers" => strangers::run(rest),
         "table" => table::run(rest),
         "units" => units::run(rest),
-        _ => Err("one of: serve, load, probe, table, units".to_owned()),
+        _ => Err("one of: attack, load, probe, serve, strangers, table, units".to_owned()),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -130,25 +130,24 @@ pub(crate) fn write(
     put(
         out,
         "BENCHMARKS.md",
-        &with_table(&document, &markdown(measured))?,
+        &with_table(&document, "peers", &markdown(measured))?,
     )?;
     put(out, "benchmarks.svg", &chart(measured))
 }
 
-fn put(out: &Path, name: &str, text: &str) -> Result<(), String> {
+pub(crate) fn put(out: &Path, name: &str, text: &str) -> Result<(), String> {
     std::fs::write(out.join(name), text).map_err(|error| format!("{name}: {error}"))
 }
 
-/// The document with this table in the place of the one it has.
-fn with_table(document: &str, table: &str) -> Result<String, String> {
-    let place = document
-        .split_once(" peers -->\n")
-        .and_then(|(before, rest)| {
-            let (_, after) = rest.split_once("<!-- end of table -->")?;
-            Some(format!(
-                "{before} peers -->\n{table}<!-- end of table -->{after}"
-            ))
-        });
+/// The document with this table in the place of the one it has from the same benchmark.
+pub(crate) fn with_table(document: &str, benchmark: &str, table: &str) -> Result<String, String> {
+    let begin = format!(" bench {benchmark} -->\n");
+    let place = document.split_once(&begin).and_then(|(before, rest)| {
+        let (_, after) = rest.split_once("<!-- end of table -->")?;
+        Some(format!(
+            "{before}{begin}{table}<!-- end of table -->{after}"
+        ))
+    });
     place.ok_or("BENCHMARKS.md has no place for the table".to_owned())
 }
 
@@ -229,9 +228,13 @@ mod tests {
 
     #[test]
     fn a_table_replaces_the_one_before() {
-        let document = "a\n<!-- by x peers -->\nold\n<!-- end of table -->\nb\n";
-        let expected = "a\n<!-- by x peers -->\nnew\n<!-- end of table -->\nb\n";
-        assert_eq!(with_table(document, "new\n").as_deref(), Ok(expected));
-        assert!(with_table("nothing", "new").is_err());
+        let place = |name: &str, text: &str| {
+            format!("<!-- by bench {name} -->\n{text}\n<!-- end of table -->\nb\n")
+        };
+        let document = place("peers", "old") + &place("others", "old");
+        let expected = place("peers", "old") + &place("others", "new");
+        let written = with_table(&document, "others", "new\n");
+        assert_eq!(written.as_deref(), Ok(&*expected));
+        assert!(with_table("nothing", "peers", "new").is_err());
     }
 }

@@ -113,15 +113,27 @@ const SIDES: &[Side] = &[
 ];
 
 /// Where things stand.
-struct Place {
+pub(crate) struct Place {
     scratch: PathBuf,
     file: PathBuf,
 }
 
+impl Place {
+    /// Makes it, with the file that is shared in it.
+    pub(crate) fn make(scratch: &Path) -> Result<Self, String> {
+        let shared = scratch.join("shared");
+        fs::create_dir_all(&shared).map_err(|error| error.to_string())?;
+        let file = shared.join(HANDLE);
+        content::create(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let scratch = scratch.to_owned();
+        Ok(Self { scratch, file })
+    }
+}
+
 /// A server that runs; it ends with this.
-struct Server {
-    child: Child,
-    port: u16,
+pub(crate) struct Server {
+    pub(crate) child: Child,
+    pub(crate) port: u16,
     path: String,
 }
 
@@ -186,7 +198,7 @@ fn nginx(place: &Place) -> Result<Server, String> {
 }
 
 /// Our server inside an app of its own.
-fn peer(place: &Place) -> Result<Server, String> {
+pub(crate) fn peer(place: &Place) -> Result<Server, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     spawn_with_port(Command::new(program).arg("serve").arg(&place.file))
 }
@@ -250,14 +262,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let rounds = number("rounds", 7)?;
     let time = Duration::from_millis(number("milliseconds", 400)?);
     let scratch = word("scratch").map_or_else(std::env::temp_dir, PathBuf::from);
-    let scratch = scratch.join("bench-peers");
-    let shared = scratch.join("shared");
-    fs::create_dir_all(&shared).map_err(|error| error.to_string())?;
-    let place = Place {
-        file: shared.join(HANDLE),
-        scratch,
-    };
-    content::create(&place.file).map_err(|error| format!("{}: {error}", place.file.display()))?;
+    let place = Place::make(&scratch.join("bench-peers"))?;
     let wanted = |name: &str, filter: Option<&str>| {
         filter.is_none_or(|filter| filter.split(',').any(|part| name.contains(part)))
     };
