@@ -8,11 +8,11 @@ pub use peer_net::{
 // What goes beyond them.
 pub use peer_core::{ServerConfig, admission::Limits, pace::Priority};
 pub use peer_net::{
-    Cancel, Downloaded, FetchDeadline, FileSource, ListenerStatus, OnChange, PeerClient,
-    PeerClientBuilder, PeerReader, PeerServerBuilder, Phase, PoolLimits, Progress,
-    ProgressSnapshot, ProgressState, ReadAheadConfig, RemoteSource, RemoteSourceConfig,
-    RetryPolicy, ServerEvent, ServerStats, Shutdown, SourceMetadata, SpoolSource, Timeouts,
-    TokenGrant, Transfer, TransferEnd,
+    BridgeStats, BridgeUrl, Cancel, Downloaded, FetchDeadline, FileSource, ListenerStatus,
+    OnChange, PeerBridge, PeerBridgeBuilder, PeerClient, PeerClientBuilder, PeerReader,
+    PeerServerBuilder, Phase, PoolLimits, Progress, ProgressSnapshot, ProgressState,
+    ReadAheadConfig, RemoteSource, RemoteSourceConfig, RetryPolicy, ServerEvent, ServerStats,
+    Shutdown, SourceMetadata, SpoolSource, Timeouts, TokenGrant, Transfer, TransferEnd,
 };
 pub use peer_net::{
     client_connect::{ClientStream, Connect},

@@ -21,4 +21,6 @@ mod date;
 
 pub use deadline::{Deadline, Now};
 pub use origin::AllowedOrigins;
-pub use server::{Authorization, CloseReason, Output, ServerConfig, ServerConnection, SourceInfo};
+pub use server::{
+    Access, Authorization, CloseReason, Foreign, Output, ServerConfig, ServerConnection, SourceInfo,
+};

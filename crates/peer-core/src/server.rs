@@ -87,6 +87,7 @@ use crate::{
     plan::{Question, plan},
 };
 
+mod access;
 mod answer;
 mod request;
 #[cfg(test)]
@@ -131,7 +132,9 @@ pub enum Output<'a> {
     /// Compare the presented token, in constant time, and report
     /// [`handle_authorized`](ServerConnection::handle_authorized).
     Authorize {
-        /// The credentials as they came. Keep them out of logs.
+        /// The credentials as they came; a capability and its name, spelled as
+        /// [`write_capability_target`](peer_proto::target::write_capability_target) does without the
+        /// first slash, or nothing. Keep them out of logs.
         token: &'a [u8],
     },
     /// Ask the app for the source of this handle, and report
@@ -173,12 +176,44 @@ pub enum Output<'a> {
     },
 }
 
+/// How a request shows that it may be served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// By a token in `Authorization`. The target is `/track/{handle}`.
+    #[default]
+    Bearer,
+    /// By its target, `/{capability}/{name}`, for players that can send nothing else. Only a loopback
+    /// `Host` is answered, and no page of another origin unless it is allowed. Whatever is refused
+    /// gets the same 403. [`Output::Authorize`] presents both segments, and [`Output::Resolve`] the
+    /// name.
+    Capability,
+}
+
+impl Access {
+    const fn refusal(self) -> Status {
+        match self {
+            Self::Bearer => Status::Unauthorized,
+            Self::Capability => Status::Forbidden,
+        }
+    }
+}
+
+/// Why a request with a capability is refused, whatever its capability is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// It calls this server by a name that is not the loopback's: a page whose own name was made to
+    /// lead here (DNS rebinding), or something that forwards.
+    Host,
+    /// It comes from a page of another origin.
+    Origin,
+}
+
 /// What a presented token is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authorization {
     /// It is a valid one: serve the request.
     Granted,
-    /// It is not: 401.
+    /// It is not: 401, or 403 for a capability.
     Denied,
     /// It is, but there is no room for another connection: 503, and close.
     Overloaded,
@@ -227,6 +262,11 @@ enum State {
         start: usize,
         len: usize,
     },
+    /// The target itself is what is presented.
+    Present {
+        path: Vec<u8>,
+        name: String,
+    },
     Resolve {
         handle: String,
     },
@@ -264,6 +304,9 @@ enum State {
 #[derive(Debug)]
 pub struct ServerConnection {
     config: ServerConfig,
+    access: Access,
+    /// What the current request came by that must not be served, whatever it presents.
+    foreign: Option<Foreign>,
     allowed_origins: AllowedOrigins,
     /// Which of these the current request comes from.
     origin: Option<usize>,
@@ -302,6 +345,8 @@ impl ServerConnection {
         let stranger = Armed::new(Deadline::Head, now.instant, config.head_timeout);
         Self {
             config,
+            access: Access::Bearer,
+            foreign: None,
             allowed_origins: AllowedOrigins::default(),
             origin: None,
             boundary: Boundary::new(random),
@@ -332,6 +377,20 @@ impl ServerConnection {
         self
     }
 
+    /// Lets requests in by another way than the token.
+    #[must_use]
+    pub const fn with_access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// Why the request whose credentials are to be judged is refused whatever they are worth. They are
+    /// judged all the same, so that the time taken tells nothing.
+    #[must_use]
+    pub const fn foreign(&self) -> Option<Foreign> {
+        self.foreign
+    }
+
     /// What to do next. Changes only by a `handle_*` call.
     #[must_use]
     pub fn poll_output(&self) -> Output<'_> {
@@ -340,6 +399,7 @@ impl ServerConnection {
             &State::Authorize { start, len } => Output::Authorize {
                 token: &self.buffer[start..start + len],
             },
+            State::Present { path, .. } => Output::Authorize { token: path },
             State::Resolve { handle } => Output::Resolve { handle },
             State::Answer => Output::Send { bytes: &self.out },
             State::Spans { parts, index, sent } => {
@@ -469,14 +529,27 @@ impl ServerConnection {
 
     /// States what the presented token is worth.
     pub fn handle_authorized(&mut self, now: Now, authorization: Authorization) {
-        debug_assert!(matches!(self.state, State::Authorize { .. }), "not asked");
+        let name = match &self.state {
+            State::Present { name, .. } => Some(name.clone()),
+            state => {
+                debug_assert!(matches!(state, State::Authorize { .. }), "not asked");
+                None
+            }
+        };
+        let authorization = match (authorization, self.foreign) {
+            (Authorization::Granted, Some(_)) => Authorization::Denied,
+            (authorization, _) => authorization,
+        };
         match authorization {
             Authorization::Granted => self.authorized = true,
             Authorization::Denied => {
                 self.denials += 1;
+                let status = self.access.refusal();
                 if self.denials >= DENIALS_MAX {
-                    self.closing
-                        .get_or_insert(CloseReason::Refused(Status::Unauthorized));
+                    self.closing.get_or_insert(CloseReason::Refused(status));
+                }
+                if self.access == Access::Capability {
+                    return self.answer_error(now, status, |_| {});
                 }
                 return self.answer_error(now, Status::Unauthorized, |head| {
                     head.field("WWW-Authenticate", auth::CHALLENGE_INVALID_TOKEN);
@@ -490,7 +563,10 @@ impl ServerConnection {
                 });
             }
         }
-        match self.check_request() {
+        if name.is_some() && self.origin.is_some() && self.is_preflight() {
+            return self.answer_preflight(now);
+        }
+        match self.check_request(name) {
             Ok(handle) => {
                 self.armed = None;
                 self.enter(State::Resolve { handle });
@@ -612,6 +688,7 @@ impl ServerConnection {
     fn next_request(&mut self, now: Now) {
         self.searched = 0;
         self.origin = None;
+        self.foreign = None;
         self.enter(State::Head);
         if self.start < self.filled {
             self.arm_receive(now, Deadline::Head, self.config.head_timeout);
@@ -653,7 +730,7 @@ impl State {
     const fn name(&self) -> &'static str {
         match self {
             Self::Head => "head",
-            Self::Authorize { .. } => "authorize",
+            Self::Authorize { .. } | Self::Present { .. } => "authorize",
             Self::Resolve { .. } => "resolve",
             Self::Answer => "answer",
             Self::Spans { .. } => "spans",

@@ -2,11 +2,12 @@
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
-use peer_core::{AllowedOrigins, CloseReason, ServerConfig, admission::Limits};
+use peer_core::{Access, AllowedOrigins, CloseReason, ServerConfig, admission::Limits};
 
 /// Deadlines, budgets and hooks of a server. The defaults suit a phone in a shared flat.
 #[derive(Clone, Default)]
 pub(crate) struct Config {
+    pub(crate) access: Access,
     pub(crate) deadlines: ServerConfig,
     pub(crate) limits: Limits,
     /// Bytes of content a second, over all transfers.
@@ -101,6 +102,7 @@ impl TransferEnd {
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
+            .field("access", &self.access)
             .field("deadlines", &self.deadlines)
             .field("limits", &self.limits)
             .field("rate", &self.rate)

@@ -113,6 +113,7 @@ impl<'a> Driver<'a> {
             connection,
             stream: &*connection.stream,
             machine: ServerConnection::new(service.config.deadlines, random(), now)
+                .with_access(service.config.access)
                 .with_allowed_origins(service.config.origins.clone()),
             now,
             read_timeout: None,
@@ -137,9 +138,10 @@ impl<'a> Driver<'a> {
                     let Output::Authorize { token } = self.machine.poll_output() else {
                         continue;
                     };
+                    let foreign = self.machine.foreign();
                     let (authorization, holder) =
                         self.service
-                            .authorize(self.connection, token, self.now.instant);
+                            .authorize(self.connection, token, foreign, self.now.instant);
                     self.holder = holder;
                     self.machine.handle_authorized(self.now, authorization);
                 }
@@ -252,6 +254,10 @@ impl<'a> Driver<'a> {
         }
         // Which handles a token opens is the app's word as well.
         let found = call(|| match &self.holder {
+            Some(Holder {
+                source: Some(source),
+                ..
+            }) => Some(Arc::clone(source)),
             Some(holder) if holder.allows(handle) => (self.service.resolver)(handle),
             _ => None,
         });

@@ -1,6 +1,7 @@
 //! Serves and fetches byte ranges between two apps on one network, over `std::net` alone.
 
 pub mod base;
+pub mod bridge;
 pub mod cancel;
 pub mod client;
 pub mod client_connect;
@@ -28,6 +29,7 @@ mod pool;
 mod service;
 mod system;
 
+pub use bridge::{BridgeStats, BridgeUrl, PeerBridge, PeerBridgeBuilder};
 pub use cancel::Cancel;
 pub use client::{
     FetchResult, PeerClient, PeerClientBuilder, PoolLimits, RetryPolicy, Timeouts, content_length,

@@ -75,6 +75,42 @@ pub(crate) fn of_extension(extension: &str) -> Option<&'static str> {
     Some(TYPES[at].1)
 }
 
+/// The extension that players look for with a media type, whatever its parameters.
+pub(crate) fn extension_for(media_type: &str) -> Option<&'static str> {
+    let essence = essence_of(media_type);
+    // Where several extensions share a type, and the first is not the usual one; and old names.
+    let usual = match &*essence {
+        "audio/mpeg" | "audio/mp3" => "mp3",
+        "audio/mp4" | "audio/x-m4a" => "m4a",
+        "audio/x-flac" => "flac",
+        "audio/ogg" | "application/ogg" => "ogg",
+        "audio/wave" | "audio/x-wav" | "audio/vnd.wave" => "wav",
+        "audio/x-matroska" => "mka",
+        "video/mp4" => "mp4",
+        "video/mp2t" => "ts",
+        "video/mpeg" => "mpg",
+        "video/x-matroska" => "mkv",
+        "image/jpeg" => "jpg",
+        "text/plain" => "txt",
+        _ => {
+            let known = |(_, media_type): &&(_, &str)| essence_of(media_type) == essence;
+            return TYPES.iter().find(known).map(|(extension, _)| *extension);
+        }
+    };
+    Some(usual)
+}
+
+/// Whether a browser that is led to content of this type runs what is in it.
+pub(crate) fn is_active(media_type: &str) -> bool {
+    let essence = essence_of(media_type);
+    essence.ends_with("html") || essence.ends_with("xml") || essence.contains("script")
+}
+
+fn essence_of(media_type: &str) -> String {
+    let essence = media_type.split(';').next().unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +125,22 @@ mod tests {
             );
             assert_eq!(of_extension(&extension.to_uppercase()), Some(*media_type));
         }
+        for (_, media_type) in TYPES {
+            let extension = extension_for(media_type).unwrap();
+            let back = of_extension(extension).unwrap();
+            assert_eq!(essence_of(back), essence_of(media_type));
+        }
+        assert_eq!(extension_for("Audio/MPEG; codecs=mp3"), Some("mp3"));
+        assert_eq!(extension_for("application/octet-stream"), None);
+        for active in [
+            "text/html",
+            "image/svg+xml; a=b",
+            "Application/XHTML+XML",
+            "text/javascript",
+        ] {
+            assert!(is_active(active), "{active}");
+        }
+        assert!(!is_active("audio/mpeg") && !is_active("text/plain"));
         assert_eq!(of_extension("exe"), None);
         assert_eq!(of_extension(""), None);
     }

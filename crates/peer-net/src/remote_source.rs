@@ -234,6 +234,12 @@ impl RemoteSource {
         Self::of(shared, None)
     }
 
+    /// Asks the peer what media type it has, and with that for the rest of what it tells.
+    pub(crate) fn learn_content_type(&self) -> Result<Option<String>, PeerError> {
+        let known = self.shared.ask(None, self.seat())?;
+        Ok(known.content_type.as_deref().map(str::to_owned))
+    }
+
     fn of(shared: Arc<Shared>, cancel: Option<Cancel>) -> Self {
         let seat = Seat {
             shared: Arc::downgrade(&shared),

@@ -139,25 +139,13 @@ impl PeerServerBuilder {
     pub(crate) fn start_on(self, system: Arc<dyn System>) -> Result<PeerServer, PeerError> {
         let grant = TokenGrant::new(self.token)
             .map_err(|error| PeerError::InvalidInput(error.to_string()))?;
-        let service = Arc::new(Service::new(self.config, self.resolver));
-        service.tokens.add(FIRST_TOKEN, grant);
-        let acceptors = Acceptors::new(Arc::clone(&service), system);
-        let mut server = PeerServer {
-            service,
-            acceptors,
-            listeners: Mutex::default(),
-            rebinding: Mutex::default(),
-            first_address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
-        };
-        // Whatever fails: what was started until then ends with `server`.
-        for (n, socket) in self.sockets.into_iter().enumerate() {
-            let listener = server.acceptors.start(socket).map_err(PeerError::Io)?;
-            if n == 0 {
-                server.first_address = listener.address();
-            }
-            lock(&server.listeners).push(listener);
-        }
-        Ok(server)
+        PeerServer::start_with(
+            self.config,
+            self.resolver,
+            self.sockets,
+            Some(grant),
+            system,
+        )
     }
 }
 
@@ -170,6 +158,42 @@ impl fmt::Debug for PeerServerBuilder {
 }
 
 impl PeerServer {
+    /// Starts a server with its first token, or with none.
+    pub(crate) fn start_with(
+        config: Config,
+        resolver: SourceResolver,
+        sockets: Vec<TcpListener>,
+        grant: Option<TokenGrant>,
+        system: Arc<dyn System>,
+    ) -> Result<Self, PeerError> {
+        let service = Arc::new(Service::new(config, resolver));
+        if let Some(grant) = grant {
+            service.tokens.add(FIRST_TOKEN, grant);
+        }
+        let acceptors = Acceptors::new(Arc::clone(&service), system);
+        let mut server = Self {
+            service,
+            acceptors,
+            listeners: Mutex::default(),
+            rebinding: Mutex::default(),
+            first_address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        };
+        // Whatever fails: what was started until then ends with `server`.
+        for (n, socket) in sockets.into_iter().enumerate() {
+            let listener = server.acceptors.start(socket).map_err(PeerError::Io)?;
+            if n == 0 {
+                server.first_address = listener.address();
+            }
+            lock(&server.listeners).push(listener);
+        }
+        Ok(server)
+    }
+
+    /// What the server's connections share.
+    pub(crate) fn service(&self) -> &Service {
+        &self.service
+    }
+
     /// Serves on `bind_addr`, with the defaults.
     ///
     /// # Errors
@@ -312,7 +336,7 @@ impl PeerServer {
         self.stop(grace)
     }
 
-    fn stop(&self, grace: Duration) -> Shutdown {
+    pub(crate) fn stop(&self, grace: Duration) -> Shutdown {
         if self.service.is_stopping() {
             return Shutdown {
                 cut: 0,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use peer_core::{
-    Authorization,
+    Authorization, Foreign,
     admission::{self, Decision, Standing},
     pace::Bucket,
 };
@@ -22,7 +22,7 @@ use crate::{
     config::{Config, ServerEvent},
     source::SourceResolver,
     stream::Stream,
-    token_set::{Holder, TokenSet},
+    token_set::{Holder, Refusal, TokenSet},
 };
 
 /// Locks a mutex whose data stays whole even if a thread panicked with it.
@@ -63,6 +63,11 @@ pub(crate) struct Counters {
     pub(crate) transfers_running: AtomicU64,
     pub(crate) content_bytes: AtomicU64,
     pub(crate) tokens_refused: AtomicU64,
+    /// Of these, why: only a bridge tells.
+    pub(crate) refused_expired: AtomicU64,
+    pub(crate) refused_revoked: AtomicU64,
+    pub(crate) refused_host: AtomicU64,
+    pub(crate) refused_origin: AtomicU64,
     pub(crate) evicted: AtomicU64,
     pub(crate) overloaded: AtomicU64,
     pub(crate) shed: AtomicU64,
@@ -233,24 +238,33 @@ impl Service {
         &self,
         connection: &Connection,
         presented: &[u8],
+        foreign: Option<Foreign>,
         now: Instant,
     ) -> (Authorization, Option<Holder>) {
         let holder = loop {
             // A revocation either sees the number stored here, or is seen here.
             let generation = self.token_generation.load(Ordering::SeqCst);
-            let holder = self.tokens.find(presented, now);
+            let found = self.tokens.find(presented, now);
+            let holder = match foreign {
+                None => found,
+                Some(Foreign::Host) => Err(Refusal::Host),
+                Some(Foreign::Origin) => Err(Refusal::Origin),
+            };
             let id = holder.as_ref().map_or(NO_TOKEN, |holder| holder.id);
             connection.token.store(id, Ordering::SeqCst);
             if self.token_generation.load(Ordering::SeqCst) == generation {
                 break holder;
             }
         };
-        let Some(holder) = holder else {
-            count(&self.counters.tokens_refused);
-            self.tell(&ServerEvent::TokenRefused {
-                address: connection.address,
-            });
-            return (Authorization::Denied, None);
+        let holder = match holder {
+            Ok(holder) => holder,
+            Err(refusal) => {
+                self.refused(refusal);
+                self.tell(&ServerEvent::TokenRefused {
+                    address: connection.address,
+                });
+                return (Authorization::Denied, None);
+            }
         };
         if connection.standing().is_stranger() {
             let mut connections = lock(&self.connections);
@@ -266,6 +280,18 @@ impl Service {
             connection.set_busy();
         }
         (Authorization::Granted, Some(holder))
+    }
+
+    fn refused(&self, why: Refusal) {
+        let counters = &self.counters;
+        count(&counters.tokens_refused);
+        match why {
+            Refusal::Unknown => {}
+            Refusal::Expired => count(&counters.refused_expired),
+            Refusal::Revoked => count(&counters.refused_revoked),
+            Refusal::Host => count(&counters.refused_host),
+            Refusal::Origin => count(&counters.refused_origin),
+        }
     }
 
     /// States that a connection which has shown the token waits for its next request.

@@ -58,6 +58,7 @@ field_names! {
     Origin = "Origin",
     Range = "Range",
     RetryAfter = "Retry-After",
+    SecFetchSite = "Sec-Fetch-Site",
     TransferEncoding = "Transfer-Encoding",
 }
 

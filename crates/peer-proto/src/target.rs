@@ -37,17 +37,7 @@ impl Target {
     /// # Errors
     /// [`TargetError`], for what is no such target.
     pub fn parse(target: &[u8]) -> Result<Self, TargetError> {
-        let path_and_query = match target.first() {
-            Some(b'/') => target,
-            _ => Self::after_authority(target)?,
-        };
-        let (path, query) = match path_and_query.iter().position(|&byte| byte == b'?') {
-            Some(mark) => (&path_and_query[..mark], &path_and_query[mark + 1..]),
-            None => (path_and_query, &[][..]),
-        };
-        if !is_encoded(path, b"/") || !is_encoded(query, b"/?") {
-            return Err(TargetError::Malformed);
-        }
+        let (_, path) = split(target)?;
         // An absolute-form without a path names the root.
         let Some(rest) = path.strip_prefix(b"/") else {
             return Ok(Self::Other);
@@ -69,35 +59,95 @@ impl Target {
         };
         Ok(String::from_utf8(handle).map_or(Self::Other, Self::Handle))
     }
+}
 
-    /// The path and query of an absolute-form.
-    fn after_authority(target: &[u8]) -> Result<&[u8], TargetError> {
-        let colon = target
-            .iter()
-            .position(|&byte| byte == b':')
-            .ok_or(TargetError::Malformed)?;
-        let (scheme, rest) = (&target[..colon], &target[colon + 1..]);
-        let is_scheme = scheme.first().is_some_and(u8::is_ascii_alphabetic)
-            && scheme
-                .iter()
-                .all(|&b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
-        let rest = rest
-            .strip_prefix(b"//")
-            .filter(|_| is_scheme)
-            .ok_or(TargetError::Malformed)?;
-        if !scheme.eq_ignore_ascii_case(b"http") {
-            return Err(TargetError::Scheme);
-        }
-        let end = rest
-            .iter()
-            .position(|&b| matches!(b, b'/' | b'?'))
-            .unwrap_or(rest.len());
-        let authority = &rest[..end];
-        if authority.is_empty() || authority[0] == b':' || !is_host(authority) {
-            return Err(TargetError::Malformed);
-        }
-        Ok(&rest[end..])
+/// What a request-target names where the target itself is what lets its holder in: a capability,
+/// and the name of the item that it stands for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CapabilityTarget<'a> {
+    /// The authority of an absolute-form: what the request calls this server, in place of `Host`
+    /// (RFC 9112 §3.2.2).
+    pub authority: Option<&'a [u8]>,
+    /// Both segments, spelled as [`write_capability_target`] spells them without the first slash,
+    /// however the request did. To be compared, in constant time. Keep it out of logs.
+    pub path: Vec<u8>,
+    /// The second segment, decoded.
+    pub name: String,
+}
+
+impl<'a> CapabilityTarget<'a> {
+    /// Parses `/{capability}/{name}`, in origin-form or absolute-form. The query, if any, is left
+    /// out. `None` for everything else: no capability can be in it.
+    #[must_use]
+    pub fn parse(target: &'a [u8]) -> Option<Self> {
+        let (authority, path) = split(target).ok()?;
+        let rest = path.strip_prefix(b"/")?;
+        let slash = rest.iter().position(|&byte| byte == b'/')?;
+        let text = |encoded: &[u8]| String::from_utf8(decode(encoded).collect()).ok();
+        let (capability, name) = (text(&rest[..slash])?, text(&rest[slash + 1..])?);
+        let mut path = Vec::with_capacity(target.len());
+        write_capability_target(&mut path, &capability, &name);
+        path.remove(0);
+        Some(Self {
+            authority,
+            path,
+            name,
+        })
     }
+}
+
+impl std::fmt::Debug for CapabilityTarget<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CapabilityTarget").finish_non_exhaustive()
+    }
+}
+
+/// The authority of an absolute-form, and the path of either form. The query is checked.
+fn split(target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), TargetError> {
+    let (authority, path_and_query) = match target.first() {
+        Some(b'/') => (None, target),
+        _ => {
+            let (authority, rest) = split_authority(target)?;
+            (Some(authority), rest)
+        }
+    };
+    let (path, query) = match path_and_query.iter().position(|&byte| byte == b'?') {
+        Some(mark) => (&path_and_query[..mark], &path_and_query[mark + 1..]),
+        None => (path_and_query, &[][..]),
+    };
+    if !is_encoded(path, b"/") || !is_encoded(query, b"/?") {
+        return Err(TargetError::Malformed);
+    }
+    Ok((authority, path))
+}
+
+/// The authority of an absolute-form, and the path and query behind it.
+fn split_authority(target: &[u8]) -> Result<(&[u8], &[u8]), TargetError> {
+    let colon = target
+        .iter()
+        .position(|&byte| byte == b':')
+        .ok_or(TargetError::Malformed)?;
+    let (scheme, rest) = (&target[..colon], &target[colon + 1..]);
+    let is_scheme = scheme.first().is_some_and(u8::is_ascii_alphabetic)
+        && scheme
+            .iter()
+            .all(|&b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+    let rest = rest
+        .strip_prefix(b"//")
+        .filter(|_| is_scheme)
+        .ok_or(TargetError::Malformed)?;
+    if !scheme.eq_ignore_ascii_case(b"http") {
+        return Err(TargetError::Scheme);
+    }
+    let end = rest
+        .iter()
+        .position(|&b| matches!(b, b'/' | b'?'))
+        .unwrap_or(rest.len());
+    let authority = &rest[..end];
+    if authority.is_empty() || authority[0] == b':' || !is_host(authority) {
+        return Err(TargetError::Malformed);
+    }
+    Ok((authority, &rest[end..]))
 }
 
 /// Whether `value` is a valid `Host` field value: `uri-host [":" port]`, or empty
@@ -125,6 +175,31 @@ pub fn is_host(value: &[u8]) -> bool {
         _ => false,
     };
     is_port && is_reg_name(host)
+}
+
+/// Whether a `Host` field value names the loopback interface and no other: `localhost`, an address of
+/// 127.0.0.0/8 in four decimal numbers, or `[::1]`; with any port or none.
+#[must_use]
+pub fn is_loopback(value: &[u8]) -> bool {
+    let end = match value {
+        [b'[', ..] => value.iter().position(|&byte| byte == b']').map(|at| at + 1),
+        _ => value.iter().position(|&byte| byte == b':'),
+    };
+    let (host, port) = value.split_at(end.unwrap_or(value.len()));
+    let is_port = match port {
+        [] | [b':'] => true,
+        [b':', digits @ ..] => {
+            let digits = std::str::from_utf8(digits).ok();
+            digits.is_some_and(|d| !d.starts_with('+') && d.parse::<u16>().is_ok())
+        }
+        _ => false,
+    };
+    let host = std::str::from_utf8(host).unwrap_or_default();
+    let address: Option<core::net::Ipv4Addr> = host.parse().ok();
+    let is_host = host.eq_ignore_ascii_case("localhost")
+        || host == "[::1]"
+        || address.is_some_and(|address| address.is_loopback());
+    is_port && is_host
 }
 
 /// What may stand between brackets (RFC 3986 §3.2.2): an IPv6 address, or an address of some later
@@ -157,11 +232,23 @@ fn is_reg_name(host: &[u8]) -> bool {
 /// Appends `/track/` and the handle as one path segment: everything but the unreserved characters
 /// of RFC 3986 is percent-encoded.
 pub fn write_target(out: &mut Vec<u8>, handle: &str) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
     out.push(b'/');
     out.extend_from_slice(SEGMENT);
     out.push(b'/');
-    for &byte in handle.as_bytes() {
+    write_segment(out, handle);
+}
+
+/// Appends a slash and the capability, a slash and the name, encoded as by [`write_target`].
+pub fn write_capability_target(out: &mut Vec<u8>, capability: &str, name: &str) {
+    out.push(b'/');
+    write_segment(out, capability);
+    out.push(b'/');
+    write_segment(out, name);
+}
+
+fn write_segment(out: &mut Vec<u8>, segment: &str) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in segment.as_bytes() {
         if is_unreserved(byte) {
             out.push(byte);
         } else {
@@ -335,6 +422,96 @@ mod tests {
         ] {
             let comma_is_sub_delim = host == "a,b:";
             assert_eq!(is_host(host.as_bytes()), comma_is_sub_delim, "{host}");
+        }
+    }
+
+    #[test]
+    fn capabilities() {
+        let parsed = |target: &str| {
+            let parsed = CapabilityTarget::parse(target.as_bytes())?;
+            let path = String::from_utf8(parsed.path).unwrap();
+            Some((path, parsed.name, parsed.authority.map(<[u8]>::to_vec)))
+        };
+        let found = |path: &str, name: &str| Some((path.to_owned(), name.to_owned(), None));
+        assert_eq!(parsed("/cap/a.mp3"), found("cap/a.mp3", "a.mp3"));
+        assert_eq!(parsed("/cap/a.mp3?x=/y"), found("cap/a.mp3", "a.mp3"));
+        // However it is spelled, it is compared as it was written.
+        assert_eq!(
+            parsed("/%63ap/%c3%a9%2f'"),
+            found("cap/%C3%A9%2F%27", "é/'")
+        );
+        assert_eq!(parsed("/cap/a/b"), found("cap/a%2Fb", "a/b"));
+        assert_eq!(parsed("//"), found("/", ""));
+        assert_eq!(
+            parsed("http://127.0.0.1:8/cap/a"),
+            Some((
+                "cap/a".to_owned(),
+                "a".to_owned(),
+                Some(b"127.0.0.1:8".to_vec())
+            ))
+        );
+        for none in [
+            "/",
+            "/cap",
+            "",
+            "*",
+            "cap/a",
+            "/cap/%ff",
+            "/cap/%4",
+            "https://a/cap/b",
+            "/a b/c",
+        ] {
+            assert_eq!(parsed(none), None, "{none:?}");
+        }
+        let shown = format!("{:?}", CapabilityTarget::parse(b"/secret/a"));
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+
+    #[test]
+    fn loopback_hosts() {
+        for host in [
+            "localhost",
+            "LocalHost:1",
+            "127.0.0.1",
+            "127.0.0.1:65535",
+            "127.255.1.2:80",
+            "[::1]",
+            "[::1]:8080",
+            "localhost:",
+        ] {
+            assert!(
+                is_host(host.as_bytes()) && is_loopback(host.as_bytes()),
+                "{host}"
+            );
+        }
+        for host in [
+            "",
+            ":80",
+            "localhost.",
+            "localhost.evil.example",
+            "evil.localhost",
+            "127.0.0.1.evil.example",
+            "127.1",
+            "127.0.0.01",
+            "2130706433",
+            "0x7f.0.0.1",
+            "0.0.0.0",
+            "128.0.0.1",
+            "10.0.0.1",
+            "[::]",
+            "[::1",
+            "[::1]x",
+            "[0:0:0:0:0:0:0:1]",
+            "[::ffff:127.0.0.1]",
+            "::1",
+            "[::1%25lo]",
+            "localhost:65536",
+            "localhost:+1",
+            "localhost:8x",
+            "user@localhost",
+            "localhost:80:80",
+        ] {
+            assert!(!is_loopback(host.as_bytes()), "{host}");
         }
     }
 

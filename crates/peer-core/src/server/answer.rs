@@ -7,7 +7,7 @@ use peer_proto::{
     response::{HeadWriter, Status},
 };
 
-use super::{CloseReason, ServerConnection, SourceInfo, State};
+use super::{Access, CloseReason, ServerConnection, SourceInfo, State};
 use crate::{
     deadline::Now,
     origin,
@@ -181,8 +181,18 @@ impl ServerConnection {
         if plan == Plan::Stream(Framing::UntilClose) {
             self.closing.get_or_insert(CloseReason::Finished);
         }
+        let access = self.access;
+        let cache_control = match access {
+            Access::Bearer => "private, no-transform",
+            // What a browser keeps must not outlive the capability.
+            Access::Capability => "private, no-cache, no-transform",
+        };
         let mut head = self.begin_answer(now, status);
-        head.field("Cache-Control", "private, no-transform");
+        head.field("Cache-Control", cache_control);
+        if access == Access::Capability {
+            // The type is the source's word, and not for a browser to guess at.
+            head.field("X-Content-Type-Options", "nosniff");
+        }
         if let Some(tag) = entity_tag {
             head.entity_tag(tag);
         }

@@ -10,7 +10,7 @@ use peer_proto::{
     target::{self, Target, TargetError},
 };
 
-use super::{CloseReason, ServerConnection, State};
+use super::{Access, CloseReason, ServerConnection, State};
 use crate::deadline::{Deadline, Now};
 
 /// The current request: a parsed head whose bytes are at the start of the buffer.
@@ -187,13 +187,12 @@ impl ServerConnection {
             return;
         };
         let bytes = &self.buffer[self.start..self.filled];
+        if self.access == Access::Capability {
+            return self.present_target();
+        }
         // A browser never puts the token into a preflight, so it is not asked for. The answer is
         // the same whatever the target: nothing about that shows.
-        let is_preflight = head.method == Method::Options
-            && head
-                .fields(bytes)
-                .has(FieldName::AccessControlRequestMethod);
-        if is_preflight && self.origin.is_some() {
+        if self.origin.is_some() && self.is_preflight() {
             return self.answer_preflight(now);
         }
         match auth::credentials(&head.fields(bytes)) {
@@ -211,8 +210,16 @@ impl ServerConnection {
         }
     }
 
-    /// The checks that only a peer with the token gets to see.
-    pub(super) fn check_request(&self) -> Result<String, Status> {
+    /// Whether a browser asks what a page may send (Fetch, the CORS protocol).
+    pub(super) fn is_preflight(&self) -> bool {
+        self.request.as_ref().is_some_and(|Request { head, .. }| {
+            let fields = head.fields(&self.buffer[self.start..self.filled]);
+            head.method == Method::Options && fields.has(FieldName::AccessControlRequestMethod)
+        })
+    }
+
+    /// The checks that only a peer with the token gets to see. `name` is what a capability named.
+    pub(super) fn check_request(&self, name: Option<String>) -> Result<String, Status> {
         let Some(Request { head, .. }) = &self.request else {
             return Err(Status::BadRequest);
         };
@@ -228,6 +235,9 @@ impl ServerConnection {
             && !expectations.all(|member| member.eq_ignore_ascii_case(b"100-continue"))
         {
             return Err(Status::ExpectationFailed);
+        }
+        if let Some(name) = name {
+            return Ok(name);
         }
         match Target::parse(head.target(bytes)) {
             Ok(Target::Handle(handle)) => Ok(handle),
