@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    fs::File,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     sync::{Arc, Weak, atomic::Ordering},
     time::{Duration, SystemTime},
@@ -430,6 +431,10 @@ impl ByteSource for Item {
 
     fn metadata(&self) -> SourceMetadata {
         self.source.metadata()
+    }
+
+    fn file(&self) -> Option<&File> {
+        self.source.file()
     }
 
     fn reader(&self, cancel: &Cancel) -> std::io::Result<Option<Arc<dyn ByteSource>>> {
