@@ -76,6 +76,26 @@ pub(super) const MP4: Medium = Medium {
     video: true,
     seconds: 60,
 };
+pub(super) const WEBM: Medium = Medium {
+    name: "film.webm",
+    codec: &[
+        "-c:v",
+        "libvpx",
+        "-deadline",
+        "realtime",
+        "-cpu-used",
+        "8",
+        "-b:v",
+        "400k",
+        "-g",
+        "50",
+        "-c:a",
+        "libvorbis",
+        "-q:a",
+        "5",
+    ],
+    video: true,
+};
 
 impl Medium {
     const fn longer(

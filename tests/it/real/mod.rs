@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod aria2;
+mod bridge;
 mod curl;
 mod decode;
 mod example;
