@@ -75,7 +75,10 @@ const RULES: &[Rule] = &[
     ("crates point one way", documents::dependency_direction),
     ("unsafe code is forbidden", documents::unsafe_forbidden),
     ("one minimum Rust version", documents::readme_msrv),
-    ("rules of HTTP name their tests", documents::http_rows),
+    (
+        "tables of rules name their tests",
+        documents::rows_with_tests,
+    ),
     ("promised targets are told", documents::target_tables),
     ("documented commands exist", documents::readme_commands),
 ];

@@ -106,7 +106,7 @@ impl PeerServerBuilder {
     ///
     /// The origin is as browsers write it, as in `https://player.example` or
     /// `http://localhost:8080`. It replaces no token: a page needs one like every peer, and sends
-    /// it with `fetch`.
+    /// it with `fetch`. What works from which page is told in `docs/WEB.md`.
     ///
     /// # Errors
     /// [`PeerError::InvalidInput`] for what no browser sends, and for `*` and `null`, which stand

@@ -110,8 +110,8 @@ fn many_readers_at_random_places() {
                 });
             }
         });
-        assert_eq!(read(&source, len as u64, 10).unwrap(), []);
-        assert_eq!(read(&source, u64::MAX, 10).unwrap(), []);
+        assert!(read(&source, len as u64, 10).unwrap().is_empty());
+        assert!(read(&source, u64::MAX, 10).unwrap().is_empty());
     }
 }
 

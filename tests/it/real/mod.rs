@@ -7,6 +7,7 @@
 
 mod aria2;
 mod bridge;
+mod browser;
 mod curl;
 mod decode;
 mod example;

@@ -189,13 +189,17 @@ pub(super) fn target_tables(tree: &Tree) -> Vec<Complaint> {
     complaints
 }
 
-/// Every row of every table in docs/HTTP.md ends with the tests that show it, in backticks.
-pub(super) fn http_rows(tree: &Tree) -> Vec<Complaint> {
-    const HTTP: &str = "docs/HTTP.md";
-    let Some(text) = tree.get(HTTP) else {
-        return Vec::new();
-    };
+/// Every row of every table in these documents ends with the tests that show it, in backticks.
+pub(super) fn rows_with_tests(tree: &Tree) -> Vec<Complaint> {
     let names = test_names(tree);
+    ["docs/HTTP.md", "docs/WEB.md"]
+        .into_iter()
+        .filter_map(|path| Some((path, tree.get(path)?)))
+        .flat_map(|(path, text)| rows_without_tests(path, text, &names))
+        .collect()
+}
+
+fn rows_without_tests(path: &str, text: &str, names: &BTreeSet<String>) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     let mut rows = 0;
     let mut in_table = false;
@@ -210,7 +214,7 @@ pub(super) fn http_rows(tree: &Tree) -> Vec<Complaint> {
             in_table = true;
             if !matches!(last.to_lowercase().as_str(), "test" | "tests") {
                 complaints.push(format!(
-                    "{HTTP}:{}: the last column is not `tests`",
+                    "{path}:{}: the last column is not `tests`",
                     number + 1
                 ));
             }
@@ -222,17 +226,17 @@ pub(super) fn http_rows(tree: &Tree) -> Vec<Complaint> {
         rows += 1;
         let tests: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
         if tests.is_empty() {
-            complaints.push(format!("{HTTP}:{}: this row names no test", number + 1));
+            complaints.push(format!("{path}:{}: this row names no test", number + 1));
         }
         for test in tests {
             let name = test.rsplit("::").next().unwrap_or(test);
             if !names.contains(name) {
-                complaints.push(format!("{HTTP}:{}: no test is named `{test}`", number + 1));
+                complaints.push(format!("{path}:{}: no test is named `{test}`", number + 1));
             }
         }
     }
     if rows == 0 {
-        complaints.push(format!("{HTTP}: no table of rules"));
+        complaints.push(format!("{path}: no table of rules"));
     }
     complaints
 }
@@ -435,7 +439,7 @@ mod tests {
             let table = format!("| rule | tests |\n| --- | --- |\n{rows}");
             let test =
                 "#[test]\nfn head_is_split() {}\nrows! {\n    bare_lf: 400,\n}\nrow(\"no host\");";
-            http_rows(&Tree::of(&[
+            rows_with_tests(&Tree::of(&[
                 ("docs/HTTP.md", &table),
                 ("tests/it/wire.rs", test),
             ]))
@@ -448,7 +452,9 @@ mod tests {
         assert_eq!(rule("| a | bare_lf |\n"), 1);
         assert_eq!(rule("| a | |\n"), 1);
         assert_eq!(rule(""), 1);
+        let web = Tree::of(&[("docs/WEB.md", "| a | tests |\n| - | - |\n| c | `d` |\n")]);
+        assert_eq!(rows_with_tests(&web).len(), 1);
         let other = Tree::of(&[("docs/HTTP.md", "| a | b |\n| - | - |\n| c | `d` |\n")]);
-        assert_eq!(http_rows(&other).len(), 2);
+        assert_eq!(rows_with_tests(&other).len(), 2);
     }
 }

@@ -1,0 +1,5 @@
+//! Chromium, as a page sees it: what `docs/WEB.md` says can be done from where.
+
+mod access;
+mod driver;
+mod site;
