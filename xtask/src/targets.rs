@@ -58,6 +58,8 @@ pub(crate) struct Target {
     pub(crate) tier: Tier,
     /// What this target stands for, as the documents say it.
     pub(crate) stands_for: &'static str,
+    /// What Debian calls its architecture, where its packages of std are of use.
+    architecture: Option<&'static str>,
     /// Debian's packages to link and run test programs.
     packages: &'static [&'static str],
     linker: Option<&'static str>,
@@ -73,6 +75,7 @@ impl Target {
 const fn tested(
     triple: &'static str,
     stands_for: &'static str,
+    architecture: Option<&'static str>,
     packages: &'static [&'static str],
     linker: &'static str,
     runner: Runner,
@@ -81,6 +84,7 @@ const fn tested(
         triple,
         tier: Tier::Tested,
         stands_for,
+        architecture,
         packages,
         linker: Some(linker),
         runner,
@@ -92,6 +96,7 @@ const fn checked(triple: &'static str, stands_for: &'static str, runner: Runner)
         triple,
         tier: Tier::Checked,
         stands_for,
+        architecture: None,
         packages: &[],
         linker: None,
         runner,
@@ -103,6 +108,7 @@ pub(crate) const TARGETS: &[Target] = &[
         triple: "x86_64-unknown-linux-gnu",
         tier: Tier::Tested,
         stands_for: "Linux desktop",
+        architecture: None,
         packages: &[],
         linker: None,
         runner: Runner::Native,
@@ -110,6 +116,7 @@ pub(crate) const TARGETS: &[Target] = &[
     tested(
         "aarch64-unknown-linux-gnu",
         "64-bit ARM Linux",
+        Some("arm64"),
         &[
             "gcc-aarch64-linux-gnu",
             "libc6-dev-arm64-cross",
@@ -121,6 +128,7 @@ pub(crate) const TARGETS: &[Target] = &[
     tested(
         "armv7-unknown-linux-gnueabihf",
         "32-bit ARM Linux",
+        Some("armhf"),
         &[
             "gcc-arm-linux-gnueabihf",
             "libc6-dev-armhf-cross",
@@ -132,6 +140,7 @@ pub(crate) const TARGETS: &[Target] = &[
     tested(
         "i686-unknown-linux-gnu",
         "32-bit x86 Linux",
+        Some("i386"),
         &["gcc-i686-linux-gnu", "libc6-dev-i386-cross", "qemu-user"],
         "i686-linux-gnu-gcc",
         Runner::Qemu("qemu-i386", "/usr/i686-linux-gnu"),
@@ -139,6 +148,7 @@ pub(crate) const TARGETS: &[Target] = &[
     tested(
         "s390x-unknown-linux-gnu",
         "big-endian Linux",
+        Some("s390x"),
         &["gcc-s390x-linux-gnu", "libc6-dev-s390x-cross", "qemu-user"],
         "s390x-linux-gnu-gcc",
         Runner::Qemu("qemu-s390x", "/usr/s390x-linux-gnu"),
@@ -146,6 +156,7 @@ pub(crate) const TARGETS: &[Target] = &[
     tested(
         "x86_64-pc-windows-gnu",
         "Windows, under Wine",
+        None,
         &["gcc-mingw-w64-x86-64", "wine", "wine64"],
         "x86_64-w64-mingw32-gcc",
         Runner::Wine,
@@ -168,6 +179,7 @@ pub(crate) const TARGETS: &[Target] = &[
         triple: "wasm32-unknown-unknown",
         tier: Tier::CoreOnly,
         stands_for: "web: network calls return an unsupported error",
+        architecture: None,
         packages: &["nodejs"],
         linker: None,
         runner: Runner::Web,

@@ -1,9 +1,10 @@
 //! Which compiler and which standard library a command uses.
 //!
-//! A target's standard library is either installed with the active toolchain (`rustup target add`),
-//! or built by cargo from the library's source. The second way needs no download but the
-//! distribution's packages, and works for every target the compiler knows; cargo's `-Zbuild-std`
-//! is behind a nightly gate, which `RUSTC_BOOTSTRAP=1` opens for a released compiler.
+//! A target's standard library is installed with the active toolchain (`rustup target add`), or
+//! unpacked beside the compiler of the minimum Rust version, from the distribution's packages for
+//! that architecture, or built by cargo from the library's source. The last works for every target
+//! the compiler knows, and takes minutes for each; cargo's `-Zbuild-std` is behind a nightly gate,
+//! which `RUSTC_BOOTSTRAP=1` opens for a released compiler.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +16,8 @@ use crate::run;
 pub(crate) enum Std {
     /// Precompiled, beside the active toolchain.
     Installed,
+    /// Precompiled, beside the toolchain of the minimum Rust version.
+    Release(String, Exact),
     /// Built from the source that came with this compiler.
     Source(PathBuf),
 }
@@ -28,6 +31,10 @@ impl Std {
         if run::output(&mut libdir).is_ok_and(|dir| has_std(Path::new(dir.trim()))) {
             return Some(Self::Installed);
         }
+        let release = crate::tidy::msrv(&run::root()).ok()?;
+        if let Some(exact) = Exact::find(&release).filter(|exact| exact.has_std(triple)) {
+            return Some(Self::Release(release, exact));
+        }
         [active, PathBuf::from("/usr/bin/rustc")]
             .into_iter()
             .find(|rustc| has_std_source(rustc) && knows(rustc, triple))
@@ -37,16 +44,24 @@ impl Std {
     /// Adds what cargo needs to use this library for `triple`.
     pub(crate) fn apply(&self, cargo: &mut Command, triple: &str) {
         cargo.args(["--target", triple]);
-        if let Self::Source(rustc) = self {
-            cargo
-                .arg("-Zbuild-std")
-                .env("RUSTC", rustc)
-                .env("RUSTC_BOOTSTRAP", "1");
-            cargo.env("RUSTDOC", rustc.with_file_name("rustdoc"));
-            // Apart, so that two compilers do not evict each other's fingerprints.
-            if !cargo.get_envs().any(|(key, _)| key == "CARGO_TARGET_DIR") {
-                cargo.env("CARGO_TARGET_DIR", run::scratch("build-std"));
+        let own_dir = match self {
+            Self::Installed => return,
+            Self::Release(release, exact) => {
+                exact.apply(cargo);
+                Exact::target_dir(release)
             }
+            Self::Source(rustc) => {
+                cargo
+                    .arg("-Zbuild-std")
+                    .env("RUSTC", rustc)
+                    .env("RUSTC_BOOTSTRAP", "1");
+                cargo.env("RUSTDOC", rustc.with_file_name("rustdoc"));
+                run::scratch("build-std")
+            }
+        };
+        // Apart, so that two compilers do not evict each other's fingerprints.
+        if !cargo.get_envs().any(|(key, _)| key == "CARGO_TARGET_DIR") {
+            cargo.env("CARGO_TARGET_DIR", own_dir);
         }
     }
 
@@ -54,6 +69,7 @@ impl Std {
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Installed => "installed std".to_owned(),
+            Self::Release(release, _) => format!("std of Rust {release}"),
             Self::Source(rustc) => format!("std from source, rustc {}", version(rustc)),
         }
     }
@@ -82,6 +98,7 @@ pub(crate) fn version(rustc: &Path) -> String {
 }
 
 /// A toolchain of exactly the release `version` (two numbers, such as `1.85`).
+#[derive(Debug)]
 pub(crate) struct Exact {
     cargo: PathBuf,
     rustc: PathBuf,
@@ -144,13 +161,29 @@ impl Exact {
         runs.is_ok().then_some(found)
     }
 
+    /// Whether it is the one from the distribution's packages.
+    pub(crate) fn is_unpacked(&self) -> bool {
+        self.library_path.is_some()
+    }
+
     /// This toolchain's cargo, in the workspace, with a target directory of its own.
     pub(crate) fn cargo(&self, release: &str) -> Command {
         let mut command = Command::new(&self.cargo);
         command.current_dir(run::root());
-        command.env("CARGO_TARGET_DIR", run::scratch(&format!("rust-{release}")));
+        command.env("CARGO_TARGET_DIR", Self::target_dir(release));
         self.apply(&mut command);
         command
+    }
+
+    fn target_dir(release: &str) -> PathBuf {
+        run::scratch(&format!("rust-{release}"))
+    }
+
+    /// Whether the standard library for `triple` stands beside this compiler.
+    pub(crate) fn has_std(&self, triple: &str) -> bool {
+        let mut rustc = Command::new(&self.rustc);
+        rustc.args(["--print", "target-libdir", "--target", triple]);
+        run::output(self.apply(&mut rustc)).is_ok_and(|dir| has_std(Path::new(dir.trim())))
     }
 
     fn apply<'a>(&self, command: &'a mut Command) -> &'a mut Command {

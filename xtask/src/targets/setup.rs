@@ -37,10 +37,22 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
         None if names.is_empty() && !everything => Ok(Vec::new()),
         None => select(&names, |_| true),
     }?;
-    let mut commands = commands(&targets)?;
     let release = crate::tidy::msrv(&run::root())?;
-    if (everything || !exact.is_empty()) && toolchain::Exact::find(&release).is_none() {
-        commands.extend(exact_toolchain(&release)?);
+    let found = toolchain::Exact::find(&release);
+    // Only beside an unpacked compiler: rustup keeps other builds of the same release.
+    let unpacked = found.as_ref().is_none_or(toolchain::Exact::is_unpacked);
+    let version = madison(EXACT[0], &release).filter(|_| unpacked);
+    let architectures = match version {
+        Some(_) => lacking_std(&targets),
+        None => Vec::new(),
+    };
+    let mut commands = commands(&targets, !architectures.is_empty())?;
+    let wanted = everything || !exact.is_empty() || !architectures.is_empty();
+    if wanted && found.is_none() {
+        commands.extend(exact_toolchain(&release, version.as_deref()));
+    }
+    if let Some(version) = version.filter(|_| !architectures.is_empty()) {
+        commands.push(exact_std(&release, &version, &architectures)?);
     }
     if commands.is_empty() {
         println!("nothing to install");
@@ -70,14 +82,26 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
     Ok(())
 }
 
-/// Shell lines that install what `targets` lack.
-fn commands(targets: &[&Target]) -> Result<Vec<String>, String> {
+/// Debian's names of the architectures among `targets` whose standard library is not here, or
+/// would have to be built.
+fn lacking_std(targets: &[&Target]) -> Vec<&'static str> {
+    targets
+        .iter()
+        .filter(|target| matches!(Std::find(target.triple), None | Some(Std::Source(_))))
+        .filter_map(|target| target.architecture)
+        .collect()
+}
+
+/// Shell lines that install what `targets` lack. With `packaged`, the standard libraries of
+/// architectures that have a name in Debian come from elsewhere.
+fn commands(targets: &[&Target], packaged: bool) -> Result<Vec<String>, String> {
     let host = toolchain::host_triple()?;
     let apt = run::find("apt-get").is_some();
     let mut packages: Vec<&str> = Vec::new();
     let mut lines = Vec::new();
     let without_std: Vec<&str> = targets
         .iter()
+        .filter(|target| !(packaged && target.architecture.is_some()))
         .filter(|target| Std::find(target.triple).is_none())
         .map(|target| target.triple)
         .collect();
@@ -108,11 +132,11 @@ fn commands(targets: &[&Target]) -> Result<Vec<String>, String> {
 
 /// Shell lines that unpack the distribution's packages of `release` beside the system's own, since
 /// only one release of a package can be installed.
-fn exact_toolchain(release: &str) -> Result<Vec<String>, String> {
-    let Some(version) = madison(EXACT[0], release) else {
-        return Ok(vec![format!(
+fn exact_toolchain(release: &str, version: Option<&str>) -> Vec<String> {
+    let Some(version) = version else {
+        return vec![format!(
             "rustup toolchain install {release} --profile minimal"
-        )]);
+        )];
     };
     let into = toolchain::unpacked(release);
     let mut download: Vec<String> = EXACT
@@ -120,15 +144,43 @@ fn exact_toolchain(release: &str) -> Result<Vec<String>, String> {
         .map(|package| format!("{package}={version}"))
         .collect();
     download.push(format!("libstd-rust-web-{release}={version}"));
-    Ok(vec![
+    vec![
         apt_install(EXACT_LIBRARIES),
         format!(
-            "mkdir -p {dir} && cd {dir} && apt-get download -q {} \
-             && for package in *.deb; do dpkg -x \"$package\" . ; done && rm -f *.deb",
+            "mkdir -p {dir} && cd {dir} && apt-get download -q {} && {UNPACK}",
             download.join(" "),
             dir = into.display(),
         ),
-    ])
+    ]
+}
+
+/// In a directory of packages: what they hold instead.
+const UNPACK: &str = "for package in *.deb; do dpkg -x \"$package\" . ; done && rm -f *.deb";
+
+/// A shell line that unpacks the same version's standard libraries of other architectures, beside
+/// the compiler's own. They are found through package lists of our own: the system's know one
+/// architecture, and are left as they are.
+fn exact_std(release: &str, version: &str, architectures: &[&str]) -> Result<String, String> {
+    let own = run::output(Command::new("dpkg").arg("--print-architecture"))?;
+    let dir = toolchain::unpacked(release);
+    let dir = dir.display();
+    let mut apt = "apt-get -q -o Acquire::Languages=none".to_owned();
+    apt.push_str(&format!(
+        " -o Dir::State::lists={dir}/apt/lists -o Dir::Cache={dir}/apt"
+    ));
+    for architecture in [own.trim()].iter().chain(architectures) {
+        apt.push_str(&format!(" -o APT::Architectures::={architecture}"));
+    }
+    let packages: Vec<String> = architectures
+        .iter()
+        .map(|architecture| format!("{}:{architecture}={version}", EXACT[1]))
+        .collect();
+    // A source of packages that lacks an architecture fails the update, and not what comes next.
+    Ok(format!(
+        "mkdir -p {dir}/apt/lists/partial {dir}/apt/archives/partial && cd {dir} \
+         && {{ {apt} update || true; }} && {apt} download {} && {UNPACK} && rm -rf apt",
+        packages.join(" ")
+    ))
 }
 
 /// The version of `package` in the distribution that is of the Rust release `release`.
