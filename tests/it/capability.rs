@@ -29,6 +29,8 @@ pub(crate) enum Capability {
     LoopbackNetwork,
     /// `[::1]` can be listened on.
     Ipv6,
+    /// The sources stand where they stood when this was built; on a phone they do not.
+    SourceTree,
     /// `/dev/full`: what is written to it finds no room.
     FullDevice,
     /// The machine runs this code itself: its memory, its signals and its loader are the system's.
@@ -41,6 +43,7 @@ const ALL: &[Capability] = &[
     Capability::DescriptorLimit,
     Capability::LoopbackNetwork,
     Capability::Ipv6,
+    Capability::SourceTree,
     Capability::FullDevice,
     Capability::NotEmulated,
 ];
@@ -93,6 +96,10 @@ impl Capability {
             Self::Ipv6 => TcpListener::bind((Ipv6Addr::LOCALHOST, 0))
                 .map(drop)
                 .map_err(as_text),
+            Self::SourceTree => {
+                let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+                manifest.metadata().map(drop).map_err(as_text)
+            }
             Self::FullDevice => {
                 let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
                 match full.and_then(|mut full| full.write(b"x")) {
