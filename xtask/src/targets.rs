@@ -319,7 +319,10 @@ pub(crate) fn check(target: &Target, show: Show) -> Result<Done, String> {
             "cranpose-services",
         ],
     };
-    check_in(target, show, run::cargo(), selection)
+    // A feature may bring code for one system, and hide what takes its place elsewhere.
+    check_in(target, show, run::cargo(), selection)?;
+    let every_feature = [selection, &["--all-features"]].concat();
+    check_in(target, show, run::cargo(), &every_feature)
 }
 
 fn check_in(
