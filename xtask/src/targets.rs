@@ -455,6 +455,8 @@ impl Place {
                     let runner = format!("{program} -L {libraries}");
                     // An emulated program's children are the system's, unless it is told.
                     variables.push(("PEER_TESTS_RUNNER".to_owned(), runner.clone()));
+                    // Unoptimized and emulated, it runs into deadlines that are there for hangs.
+                    variables.push(("CARGO_PROFILE_DEV_OPT_LEVEL".to_owned(), "1".to_owned()));
                     (program, runner)
                 }
             },
@@ -469,9 +471,8 @@ impl Place {
             Runner::Simulator => ("simctl", "xcrun simctl spawn booted".to_owned()),
             Runner::Native | Runner::Web => ("native", String::new()),
         };
-        // An emulator makes unoptimized code slow enough to run into deadlines that are there for
-        // hangs. Checks of overflow and `debug_assert` stay; nobody debugs these programs.
-        for (key, value) in [("OPT_LEVEL", "1"), ("DEBUG", "0"), ("INCREMENTAL", "false")] {
+        // Nobody debugs these programs; checks of overflow and `debug_assert` stay.
+        for (key, value) in [("DEBUG", "0"), ("INCREMENTAL", "false")] {
             variables.push((format!("CARGO_PROFILE_DEV_{key}"), value.to_owned()));
         }
         let limit = match run::find("timeout") {
