@@ -95,6 +95,7 @@ pub(super) const WEBM: Medium = Medium {
         "5",
     ],
     video: true,
+    seconds: 60,
 };
 
 impl Medium {
