@@ -12,6 +12,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use peer_tests::silent::Silent;
+
 /// The words in front of a program of this target where the system cannot start one by itself: an
 /// emulator and its options, split at spaces. Set by `cargo xtask targets test`.
 const RUNNER: &str = "PEER_TESTS_RUNNER";
@@ -33,6 +35,12 @@ pub(crate) enum Capability {
     SourceTree,
     /// `/dev/full`: what is written to it finds no room.
     FullDevice,
+    /// A listener whose queue is full is silent: whoever connects waits in vain.
+    SilentListener,
+    /// Network namespaces can be made, and links between them: root, and `ip`.
+    NetworkNamespaces,
+    /// A process can have mounts of its own: root, and `unshare`.
+    OwnMounts,
     /// The machine runs this code itself: its memory, its signals and its loader are the system's.
     NotEmulated,
 }
@@ -45,6 +53,9 @@ const ALL: &[Capability] = &[
     Capability::Ipv6,
     Capability::SourceTree,
     Capability::FullDevice,
+    Capability::SilentListener,
+    Capability::NetworkNamespaces,
+    Capability::OwnMounts,
     Capability::NotEmulated,
 ];
 
@@ -108,6 +119,19 @@ impl Capability {
                     Err(error) => Err(error.to_string()),
                 }
             }
+            Self::SilentListener => Silent::new().map(drop).map_err(as_text),
+            Self::NetworkNamespaces => {
+                let name = format!("peer-{}-tried", std::process::id());
+                tried(Command::new("ip").args(["netns", "add", &name]))?;
+                let linked = tried(Command::new("ip").args([
+                    "-n", &name, "link", "add", "wire0", "type", "veth", "peer", "name", "wire1",
+                ]));
+                tried(Command::new("ip").args(["netns", "del", &name]))?;
+                linked
+            }
+            Self::OwnMounts => tried(
+                Command::new("unshare").args(["--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]),
+            ),
             // By what started it, or by the name that the system knows an emulator's process by.
             Self::NotEmulated => {
                 let own = format!("/proc/{}/comm", std::process::id());
@@ -120,6 +144,17 @@ impl Capability {
             }
         }
     }
+}
+
+/// Runs a command that says whether something can be done.
+fn tried(command: &mut Command) -> Result<(), String> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{command:?}: {} {}", output.status, why.trim()))
 }
 
 impl Capability {
@@ -167,15 +202,20 @@ pub(crate) fn tell(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Linux on a machine of its own has all but perhaps IPv6: a mistake in how something is tried
-/// would otherwise skip, everywhere, what it stands for.
+/// Linux on a machine of its own has all but perhaps IPv6, and what takes root: a mistake in how
+/// something is tried would otherwise skip, everywhere, what it stands for.
 #[test]
 fn linux_has_them() {
     let emulated = Capability::NotEmulated.lacking().is_some();
     for capability in ALL {
         if let Some(why) = capability.lacking() {
             tell(&format!("no capability {capability:?} here: {why}"));
-            let may = emulated || !cfg!(target_os = "linux") || *capability == Capability::Ipv6;
+            let varies = [
+                Capability::Ipv6,
+                Capability::NetworkNamespaces,
+                Capability::OwnMounts,
+            ];
+            let may = emulated || !cfg!(target_os = "linux") || varies.contains(capability);
             assert!(may, "{capability:?}: {why}");
         }
     }

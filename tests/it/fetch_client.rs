@@ -14,6 +14,7 @@ use cranpose_services::peer::{
 use peer_net::client_connect::{ClientStream, Connect};
 use peer_tests::silent::Silent;
 
+use crate::capability::{Capability, has};
 use crate::fetch_script::{Act, Script, alone, answer};
 
 const WHOLE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nETag: \"v\"\r\n\r\n0123456789";
@@ -352,24 +353,12 @@ fn a_blocked_connect_is_cancelled() {
     drop(release);
 }
 
-/// An address that neither takes connections nor refuses them; `None`, loudly, where a listener
-/// with a full queue does not make one.
-fn silent() -> Option<Silent> {
-    match Silent::new() {
-        Ok(silent) => Some(silent),
-        Err(error) => {
-            use io::Write;
-            // Past the capture of the test harness, which hides what a passing test prints.
-            let mut stderr = io::stderr();
-            writeln!(stderr, "SKIPPED: no address is silent here: {error}").unwrap();
-            None
-        }
-    }
-}
-
 #[test]
 fn a_connect_that_nobody_answers_is_cancelled() {
-    let Some(silent) = silent() else { return };
+    if !has(&[Capability::SilentListener]) {
+        return;
+    }
+    let silent = Silent::new().unwrap();
     let builder = PeerClient::builder(silent.address().to_string(), "secret");
     let (report, connecting) = channel();
     let progress = Progress::with_callback(Duration::MAX, move |snapshot| {
@@ -385,7 +374,10 @@ fn a_connect_that_nobody_answers_is_cancelled() {
 
 #[test]
 fn a_connect_that_nobody_answers_times_out() {
-    let Some(silent) = silent() else { return };
+    if !has(&[Capability::SilentListener]) {
+        return;
+    }
+    let silent = Silent::new().unwrap();
     let after = Duration::from_millis(100);
     let set = |connect, whole| {
         let mut timeouts = Timeouts::default();
