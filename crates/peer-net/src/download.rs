@@ -175,11 +175,13 @@ impl PeerClient {
             Some(_) => Ok(()),
             None => running.run(self, handle, &mut sink).map(|_| ()),
         };
-        // Even what came before an error is worth keeping. That the disk is full, or gone, has
-        // shown already, or does not matter any more.
-        let kept = sink.checkpoint();
-        result?;
-        kept.map_err(Failure::Sink)?;
+        if let Err(failure) = result {
+            // Even what came before an error is worth keeping; that it cannot be kept is not what
+            // there is to tell.
+            let _ = sink.keep();
+            return Err(failure);
+        }
+        sink.checkpoint().map_err(Failure::Sink)?;
         Ok(sink.file)
     }
 }
@@ -342,6 +344,10 @@ fn number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// Bytes of the part that are given up where the state finds no room beside it. More than any
+/// state, and than what a file system makes of one.
+const STATE_ROOM_BYTES: u64 = 256 * 1024;
+
 /// Appends to the part, and notes now and then how much of it is safe.
 struct PartSink<'a> {
     handle: &'a str,
@@ -388,6 +394,17 @@ impl<'a> PartSink<'a> {
         }
         self.checked = Instant::now();
         Ok(())
+    }
+
+    /// As [`checkpoint`](Self::checkpoint), of a part that is not complete. One that has filled the
+    /// disk makes room for its state.
+    fn keep(&mut self) -> io::Result<()> {
+        self.checkpoint().or_else(|_| {
+            let shorter = self.written.saturating_sub(STATE_ROOM_BYTES);
+            self.written = shorter.max(self.state.held);
+            self.file.set_len(self.written)?;
+            self.checkpoint()
+        })
     }
 }
 
