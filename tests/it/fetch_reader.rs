@@ -106,6 +106,11 @@ fn reads_what_is_there_wherever_it_seeks() {
         assert_eq!(reader.seek(SeekFrom::End(5)).unwrap(), len as u64 + 5);
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
         assert!(reader.seek(SeekFrom::Current(-1_000_000)).is_err());
+        for far in [u64::MAX - 1, u64::MAX] {
+            assert_eq!(reader.seek(SeekFrom::Start(far)).unwrap(), far);
+            assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+        }
+        assert!(reader.seek(SeekFrom::Current(1)).is_err());
     }
 }
 
@@ -245,6 +250,10 @@ fn a_source_of_unknown_length_is_read_from_its_start() {
         reader.seek(SeekFrom::Start(position)).unwrap();
         reader.read_exact(&mut buf).unwrap();
         assert_eq!(buf, bytes[position as usize..][..10]);
+    }
+    for far in [u64::MAX, u64::MAX - 1] {
+        reader.seek(SeekFrom::Start(far)).unwrap();
+        assert_eq!(reader.read(&mut buf).unwrap(), 0);
     }
     reader.rewind().unwrap();
     let mut all = Vec::new();

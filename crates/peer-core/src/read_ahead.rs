@@ -21,20 +21,27 @@ use std::time::Duration;
 /// A request may ask for this part of itself although it is kept.
 const AGAIN_PART: u64 = 4;
 
-/// The sizes a reader works with.
+/// Largest block, in bytes.
+const BLOCK_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Most blocks, and most requests: what is looked for is looked for in all of them.
+const BLOCKS_MAX: usize = 64 * 1024;
+const REQUESTS_MAX: usize = 64;
+
+/// The sizes a reader works with. What is out of range is taken for the nearest that is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReadAheadConfig {
-    /// Bytes of a block: what is received at a time. 64 KiB unless set.
+    /// Bytes of a block: what is received at a time. 64 KiB unless set; from 1 byte to 16 MiB.
     pub block_bytes: usize,
-    /// Blocks kept. 64 unless set; at least 2.
+    /// Blocks kept. 64 unless set; at least 2 and more than `requests`, at most 65,536.
     pub blocks: usize,
     /// Bytes asked for at a new place, in whole blocks. 512 KiB unless set.
     pub request_bytes_min: u64,
     /// Bytes asked for where reading goes on and on: four times as many with each request, up to
     /// this. 8 MiB unless set.
     pub request_bytes_max: u64,
-    /// Requests open at a time. 2 unless set, and at least 1.
+    /// Requests open at a time. 2 unless set; from 1 to 64.
     pub requests: usize,
 }
 
@@ -146,7 +153,8 @@ impl ReadAhead {
     /// A reader that holds nothing, of a source whose length is yet to be told.
     #[must_use]
     pub fn new(config: ReadAheadConfig) -> Self {
-        let block_bytes = config.block_bytes.max(1);
+        let block_bytes = config.block_bytes.clamp(1, BLOCK_BYTES_MAX);
+        let requests = config.requests.clamp(1, REQUESTS_MAX);
         let blocks = |bytes: u64| {
             let block = block_bytes as u64;
             (bytes / block).max(1).saturating_mul(block)
@@ -155,10 +163,10 @@ impl ReadAhead {
         let config = ReadAheadConfig {
             block_bytes,
             // A lane in the midst of a block keeps its slot, and one more must be free.
-            blocks: config.blocks.max(2).max(config.requests.saturating_add(1)),
+            blocks: config.blocks.clamp(requests + 1, BLOCKS_MAX),
             request_bytes_min,
             request_bytes_max: blocks(config.request_bytes_max).max(request_bytes_min),
-            requests: config.requests.max(1),
+            requests,
         };
         Self {
             config,
@@ -187,10 +195,8 @@ impl ReadAhead {
     /// What to do next to read at `position`. Changes only through the `handle_*` methods.
     #[must_use]
     pub fn poll(&self, position: u64) -> ReadStep {
-        if self
-            .complete_length
-            .is_some_and(|length| position >= length)
-        {
+        // No length is greater than the greatest number.
+        if position >= self.complete_length.unwrap_or(u64::MAX) {
             return ReadStep::End;
         }
         let block = position / self.block_bytes();
@@ -453,7 +459,11 @@ impl ReadAhead {
         };
         // A lane that begins in the midst of a block ends with one all the same.
         let end = start.saturating_add(window);
-        let end = end - end % self.block_bytes();
+        let end = match end - end % self.block_bytes() {
+            aligned if aligned > start => aligned,
+            // In the last block of all there can be.
+            _ => end,
+        };
         let end = self.complete_length.map_or(end, |length| end.min(length));
         Some(self.until_kept(start, end, leads_on) - start)
     }
@@ -735,6 +745,32 @@ mod tests {
         model.check(0, 1);
         model.check(35, 1);
         assert_eq!(model.requests.len(), 2);
+    }
+
+    #[test]
+    fn sizes_out_of_range_are_taken_for_the_nearest() {
+        for size in [0, usize::MAX] {
+            let policy = ReadAhead::new(ReadAheadConfig {
+                block_bytes: size,
+                blocks: size,
+                request_bytes_min: size as u64,
+                request_bytes_max: size as u64,
+                requests: size,
+            });
+            let config = policy.config();
+            assert!((1..=BLOCK_BYTES_MAX).contains(&config.block_bytes));
+            assert!((2..=BLOCKS_MAX).contains(&config.blocks));
+            assert!((1..config.blocks).contains(&config.requests));
+            assert!(config.request_bytes_min <= config.request_bytes_max);
+            assert_eq!(policy.poll(u64::MAX), ReadStep::End);
+            for position in [0, 1, u64::MAX - 100, u64::MAX - 1] {
+                let ReadStep::Open { start, len, .. } = policy.poll(position) else {
+                    panic!("{:?}", policy.poll(position));
+                };
+                assert!(start <= position && len != Some(0), "{start} {len:?}");
+                assert!(start.checked_add(len.unwrap_or(0)).is_some());
+            }
+        }
     }
 
     #[test]
