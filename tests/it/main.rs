@@ -7,6 +7,7 @@ mod capability;
 mod client;
 mod corpus;
 mod fetch_basic;
+mod fetch_chaos;
 mod fetch_client;
 mod fetch_cut;
 mod fetch_download;
