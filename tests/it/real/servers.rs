@@ -1,7 +1,7 @@
 //! Our client with servers that were not written for it: byte-exact, or a typed error.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use cranpose_services::peer::{
-    ByteSource, FileSource, PeerClient, PeerError, PeerServer, SourceResolver,
+    ByteSource, BytesSource, FileSource, PeerClient, PeerError, PeerServer, SourceResolver,
 };
 
 use crate::capability::Capability;
+use crate::fetch_chaos::{BadLink, stubborn};
 
 use super::harness::{Scratch, assert_same, noise, program, succeed};
 
@@ -87,8 +88,17 @@ fn site(len: usize) -> (Scratch, Vec<u8>) {
     (scratch, content)
 }
 
-/// Whole, in ranges, and through a reader.
-fn check(base: &str, content: &[u8]) {
+/// What a server says of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Validator {
+    /// A strong entity-tag, always.
+    Strong,
+    /// None, or a weak one for what was written a moment ago.
+    Doubtful,
+}
+
+/// Whole, in ranges, through a reader, and over a link that breaks.
+fn check(base: &str, content: &[u8], validator: Validator) {
     let client = PeerClient::builder(base, "secret").build().unwrap();
     let end = content.len();
     let total = Some(end as u64);
@@ -130,6 +140,39 @@ fn check(base: &str, content: &[u8]) {
         reader.read_exact(&mut some).unwrap();
         assert_same(&some, &content[at..at + 100]);
     }
+    check_broken(base, content, validator);
+}
+
+/// Whole over a link that breaks, or an error where nothing proves that the rest is of the same.
+fn check_broken(base: &str, content: &[u8], validator: Validator) {
+    for seed in 0..2 {
+        let link = BadLink::before(base.parse().unwrap(), seed);
+        let client = link.client(stubborn());
+        let mut written = Vec::new();
+        match client.fetch_to_writer(HANDLE, 0, None, &mut written) {
+            Ok(_) => assert_same(&written, content),
+            Err(PeerError::Truncated { .. }) if validator == Validator::Doubtful => {
+                assert!(content.starts_with(&written), "wrong bytes");
+            }
+            Err(error) => panic!("seed {seed}: {error:?}"),
+        }
+    }
+}
+
+/// What has no length, and ends with its framing.
+fn check_stream(base: &str, content: &[u8]) {
+    let client = PeerClient::builder(base, "secret").build().unwrap();
+    let fetched = client.fetch_range("stream", 0, None).unwrap();
+    assert_same(&fetched.bytes, content);
+    let mut written = Vec::new();
+    client
+        .fetch_to_writer("stream", 0, None, &mut written)
+        .unwrap();
+    assert_same(&written, content);
+    let mut read = Vec::new();
+    let mut reader = client.reader("stream").unwrap();
+    reader.read_to_end(&mut read).unwrap();
+    assert_same(&read, content);
 }
 
 #[test]
@@ -158,7 +201,7 @@ fn python() {
         child,
         base: format!("127.0.0.1:{port}"),
     };
-    check(&server.base, &content);
+    check(&server.base, &content, Validator::Doubtful);
 }
 
 /// nginx with what goes into its `server`, and before that into its `http`.
@@ -195,13 +238,31 @@ fn nginx_with_files() {
     let Some(server) = nginx(scratch.path(), zip, &root) else {
         return;
     };
-    check(&server.base, &content);
+    check(&server.base, &content, Validator::Strong);
+}
+
+/// A source that does not tell its length.
+struct Stream(BytesSource);
+
+impl ByteSource for Stream {
+    fn len(&self) -> Option<u64> {
+        None
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(offset, buf)
+    }
 }
 
 /// One of our own servers, to stand behind another.
 fn ours(scratch: &Scratch) -> PeerServer {
     let folder = scratch.path().join("track");
     let resolver: SourceResolver = Arc::new(move |handle| {
+        if handle == "stream" {
+            let content = fs::read(folder.join(HANDLE)).ok()?;
+            let stream = Stream(BytesSource::new(content));
+            return Some(Arc::new(stream) as Arc<dyn ByteSource>);
+        }
         let source = FileSource::open(folder.join(handle)).ok()?;
         Some(Arc::new(source) as Arc<dyn ByteSource>)
     });
@@ -221,7 +282,8 @@ fn nginx_in_front_of_ours() {
         let Some(server) = nginx(scratch.path(), "", &pass) else {
             return;
         };
-        check(&server.base, &content);
+        check(&server.base, &content, Validator::Strong);
+        check_stream(&server.base, &content);
     }
 }
 
@@ -246,7 +308,7 @@ fn nginx_with_a_cache_of_slices_in_front_of_ours() {
     };
     // The second time from the cache.
     for _ in 0..2 {
-        check(&server.base, &content);
+        check(&server.base, &content, Validator::Strong);
     }
 }
 
@@ -267,7 +329,7 @@ fn lighttpd() {
         lighttpd.arg("-D").arg("-f").arg(path);
         lighttpd
     });
-    check(&server.base, &content);
+    check(&server.base, &content, Validator::Strong);
 }
 
 /// Apache in one process, with what goes into its configuration besides the address.
@@ -306,7 +368,7 @@ fn apache_with_files() {
     let Some(server) = apache(&scratch, &modules, &configuration) else {
         return;
     };
-    check(&server.base, &content);
+    check(&server.base, &content, Validator::Doubtful);
 }
 
 #[test]
@@ -321,7 +383,8 @@ fn apache_in_front_of_ours() {
     let Some(server) = apache(&scratch, &modules, &configuration) else {
         return;
     };
-    check(&server.base, &content);
+    check(&server.base, &content, Validator::Strong);
+    check_stream(&server.base, &content);
 }
 
 #[test]
@@ -336,7 +399,7 @@ fn caddy_with_files() {
         caddy.env("HOME", scratch.path()).stderr(Stdio::null());
         caddy
     });
-    check(&server.base, &content);
+    check(&server.base, &content, Validator::Strong);
 }
 
 #[test]
@@ -362,7 +425,8 @@ fn caddy_in_front_of_ours() {
         caddy.env("HOME", scratch.path()).stderr(Stdio::null());
         caddy
     });
-    check(&server.base, &content);
+    check(&server.base, &content, Validator::Strong);
+    check_stream(&server.base, &content);
 }
 
 #[test]
@@ -376,13 +440,13 @@ fn go() {
     go.env("GO111MODULE", "off").env("GOPROXY", "off");
     succeed(&mut go);
     // Strong validators, then none: what it cannot prove, the client does not resume.
-    for validators in ["etag", "none"] {
+    for (validators, expected) in [("etag", Validator::Strong), ("none", Validator::Doubtful)] {
         let server = Server::start(|address| {
             let mut server = Command::new(&built);
             server.arg(address.to_string()).arg(scratch.path());
             server.arg(validators);
             server
         });
-        check(&server.base, &content);
+        check(&server.base, &content, expected);
     }
 }
