@@ -29,6 +29,10 @@ use crate::{
 ///
 /// The timeout for whole operations does not apply: a reader lives as long as it is wanted.
 ///
+/// Errors of [`Read`] carry the [`PeerError`]. Their kind is never
+/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), which decoders take for the end of the media, nor
+/// [`Interrupted`](io::ErrorKind::Interrupted), after which callers try again at once.
+///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::io::{Read, Seek, SeekFrom};
