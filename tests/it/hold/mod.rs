@@ -10,6 +10,7 @@ mod events;
 mod exhaustion;
 mod faults;
 mod lifecycle;
+mod listeners;
 #[cfg(target_os = "linux")]
 mod sigpipe;
 mod soak;
