@@ -234,6 +234,55 @@ fn content_bytes(mut bytes: &[u8], head: &Head) -> u64 {
     (10 + bytes.len() - first - second) as u64
 }
 
+/// A source that counts what is read of it.
+struct Counted(AtomicU64);
+
+impl ByteSource for Counted {
+    fn len(&self) -> Option<u64> {
+        Some(CONTENT_BYTES as u64)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let rest = &patterned(0, CONTENT_BYTES)[offset as usize..];
+        let len = rest.len().min(buf.len());
+        buf[..len].copy_from_slice(&rest[..len]);
+        self.0.fetch_add(len as u64, Ordering::SeqCst);
+        Ok(len)
+    }
+}
+
+/// Nothing is read for who is gone: at most the block that was on its way.
+#[test]
+fn a_hang_up_ends_the_reading() {
+    const BLOCK: u64 = 256 * 1024;
+    const PIPE: u64 = 10_000;
+    for taken in [1, 100_000, 1_000_000] {
+        let source = Arc::new(Counted(AtomicU64::new(0)));
+        let gives: Arc<dyn ByteSource> = Arc::<Counted>::clone(&source);
+        let given: SourceResolver = Arc::new(move |_| Some(Arc::clone(&gives)));
+        let ledger = Arc::new(Ledger::default());
+        let server = Arc::new(server(given, short_deadlines(), &ledger));
+        let (ours, theirs) = pair(PIPE as usize, &Faults::none());
+        theirs.write_all(&request("any", TOKEN, "")).unwrap();
+        let at = Arc::clone(&server);
+        let serving =
+            thread::spawn(move || at.serve_stream(Arc::new(ours), Ipv4Addr::LOCALHOST.into()));
+        let mut block = vec![0; taken];
+        let mut len = 0;
+        while len < taken {
+            len += theirs.read(&mut block[len..]).unwrap();
+        }
+        drop(theirs);
+        serving.join().unwrap();
+        let read = source.0.load(Ordering::SeqCst);
+        let most = taken as u64 + PIPE + BLOCK;
+        assert!(read <= most, "{read} bytes were read for {taken}");
+        let ends = ledger.ends();
+        assert!(matches!(ends[..], [(TransferEnd::HungUp, sent)] if sent <= read));
+        assert_eq!(server.stats().hung_up, 1);
+    }
+}
+
 #[test]
 fn answers_without_content_are_no_transfers() {
     let ledger = Arc::new(Ledger::default());
@@ -313,6 +362,8 @@ fn a_hook_may_call_the_server() {
     let server = Arc::new(server);
     slot.set(Arc::downgrade(&server)).unwrap();
     fetch_exact(server.local_addr(), 0, 1_000).unwrap();
+    let refused = get(server.local_addr(), "wrong", "any", "").unwrap();
+    assert_eq!(refused.status(), 401, "the hook heard of it, and came back");
     eventually("the hook was through", || called.load(Ordering::SeqCst));
     assert_eq!(server.token_names(), ["default", "any"]);
     deserted(&server);

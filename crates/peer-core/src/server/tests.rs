@@ -364,6 +364,72 @@ fn a_suspended_phone_is_not_a_failed_peer() {
     assert_eq!(peer.answers(), WHOLE.repeat(2));
 }
 
+/// Whatever is waited for when the phone is put away: the time for it begins again once it is back,
+/// and ends as it would have.
+#[test]
+fn each_deadline_survives_a_suspension() {
+    type Scene = (&'static str, Deadline, fn(&mut Peer));
+    let scenes: [Scene; 6] = [
+        ("a stranger, silent", Deadline::Head, |_| {}),
+        ("a stranger's head", Deadline::Head, |peer| {
+            assert_eq!(peer.receive(b"GET /tr"), None);
+        }),
+        ("a later head", Deadline::Head, |peer| {
+            assert_eq!(peer.receive((get("") + "GET /tr").as_bytes()), None);
+        }),
+        ("the next request", Deadline::Idle, |peer| {
+            assert_eq!(peer.receive(get("").as_bytes()), None);
+        }),
+        ("content", Deadline::Stall, |peer| {
+            let request = get("");
+            peer.connection.receive_buffer()[..request.len()].copy_from_slice(request.as_bytes());
+            peer.connection.handle_received(peer.now, request.len());
+            let granted = Authorization::Granted;
+            peer.connection.handle_authorized(peer.now, granted);
+            let source = SourceInfo {
+                complete_length: Some(10),
+                ..SourceInfo::default()
+            };
+            peer.connection.handle_source(peer.now, Some(source));
+        }),
+        ("the peer's end", Deadline::Linger, |peer| {
+            // Refused, and the rest of it is not read as a request.
+            assert_eq!(peer.receive(b"nonsense\r\n\r\n"), None);
+        }),
+    ];
+    for (scene, deadline, begin) in scenes {
+        let mut peer = Peer::new("0123456789");
+        begin(&mut peer);
+        let (armed, at) = peer.connection.poll_timeout().expect(scene);
+        assert_eq!(armed, deadline, "{scene}");
+        let whole = at.duration_since(peer.now.instant);
+        let before = format!("{:?}", peer.connection.poll_output());
+        peer.wait(Duration::from_secs(8 * 60 * 60));
+        let renewed = Some((deadline, peer.now.instant + whole));
+        assert_eq!(peer.connection.poll_timeout(), renewed, "{scene}");
+        assert_eq!(format!("{:?}", peer.connection.poll_output()), before);
+        peer.wait(whole);
+        let end = match peer.receive(b"") {
+            // It was told first.
+            None => {
+                assert!(peer.answers().contains("HTTP/1.1 408"), "{scene}");
+                peer.wait(peer.connection.config.linger_timeout);
+                peer.receive(b"")
+            }
+            end => end,
+        };
+        if deadline == Deadline::Linger {
+            // Nothing is to be done any more: it ends for what it was refused for.
+            assert!(
+                matches!(end, Some(CloseReason::Refused(_))),
+                "{scene}: {end:?}"
+            );
+        } else {
+            assert_eq!(end, Some(CloseReason::TimedOut(deadline)), "{scene}");
+        }
+    }
+}
+
 #[test]
 fn a_suspended_phone_gives_a_stranger_one_more_deadline_not_one_for_each_request() {
     let mut peer = Peer::new("");
