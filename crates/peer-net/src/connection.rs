@@ -9,7 +9,7 @@ use std::{
 
 use peer_core::{
     CloseReason, Now, Output, ServerConnection, SourceInfo,
-    pace::{Bucket, Priority},
+    pace::{Bucket, Priority, Turn},
 };
 use peer_proto::{
     EntityTag, HttpDate, Validators,
@@ -692,25 +692,41 @@ fn wait_for_rate(
     let Some(transfer) = transfer else {
         return Ok(());
     };
-    let own = transfer
-        .rate
-        .as_mut()
-        .map(|rate| rate.take(now.instant, bytes, Priority::Playback));
-    let total = service
-        .rate
-        .as_ref()
-        .map(|rate| lock(rate).take(now.instant, bytes, transfer.priority));
-    let mut left = own.max(total).unwrap_or_default();
-    while !left.is_zero() {
-        let pause = left.min(PAUSE_MAX);
-        let is_cut = || connection.cut.load(Ordering::Relaxed);
-        if service.wait(Instant::now() + pause, is_cut) {
-            return Err(io::ErrorKind::ConnectionAborted.into());
-        }
-        let then = std::mem::replace(now, read_clocks());
-        left = left.saturating_sub(now.instant.saturating_duration_since(then.instant));
+    // First what is its own: what all share is taken when it can be used.
+    if let Some(own) = &mut transfer.rate {
+        let mut take = |now, since| own.take(now, bytes, Priority::Playback, since);
+        wait_for_turn(service, connection, &mut take, now)?;
+    }
+    if let Some(total) = &service.rate {
+        let mut take = |now, since| lock(total).take(now, bytes, transfer.priority, since);
+        wait_for_turn(service, connection, &mut take, now)?;
     }
     Ok(())
+}
+
+fn wait_for_turn(
+    service: &Service,
+    connection: &Connection,
+    take: &mut dyn FnMut(Instant, Instant) -> Turn,
+    now: &mut Now,
+) -> io::Result<()> {
+    let since = now.instant;
+    loop {
+        let turn = take(now.instant, since);
+        let (Turn::Send(mut left) | Turn::Ask(mut left)) = turn;
+        while !left.is_zero() {
+            let pause = left.min(PAUSE_MAX);
+            let is_cut = || connection.cut.load(Ordering::Relaxed);
+            if service.wait(Instant::now() + pause, is_cut) {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            let then = std::mem::replace(now, read_clocks());
+            left = left.saturating_sub(now.instant.saturating_duration_since(then.instant));
+        }
+        if matches!(turn, Turn::Send(_)) {
+            return Ok(());
+        }
+    }
 }
 
 /// Reads a block of an app's source, which may panic and may lie.
