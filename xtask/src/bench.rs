@@ -11,10 +11,13 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     match arguments.split_first() {
         Some((part, [])) if part == "counts" => counts_step().map(|_| ()),
         Some((part, words)) if part == "peers" => measure("table", words),
-        Some((part, words)) if part == "strangers" => measure("strangers", words),
+        Some((part, words)) if matches!(part.as_str(), "strangers" | "bridge") => {
+            measure(part, words)
+        }
         None => measure("table", &[]),
         _ => Err(
-            "bench takes `peers [word=value…]`, `strangers [word=value…]` or `counts`".to_owned(),
+            "bench takes `peers`, `strangers` or `bridge`, with `word=value…`, or `counts`"
+                .to_owned(),
         ),
     }
 }
@@ -29,8 +32,8 @@ fn harness(subcommand: &str) -> Command {
     cargo
 }
 
-/// Ours and others side by side, or ours with and without strangers; writes its table into
-/// `docs/BENCHMARKS.md`, and its figures beside it.
+/// Ours and others side by side, ours with and without strangers, or directly and through a bridge;
+/// writes its table into `docs/BENCHMARKS.md`, and its figures beside it.
 fn measure(part: &str, words: &[String]) -> Outcome {
     if !cfg!(target_os = "linux") {
         return Err("placement and CPU times are read in the ways of Linux".to_owned());

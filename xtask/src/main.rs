@@ -60,8 +60,8 @@ const SUBCOMMANDS: &[Subcommand] = &[
     },
     Subcommand {
         name: "bench",
-        arguments: "[peers | strangers] [word=value…] | counts",
-        about: "measure against other servers or under attack, or count instructions",
+        arguments: "[peers | strangers | bridge] [word=value…] | counts",
+        about: "measure against others, under attack or through a bridge, or count instructions",
         run: bench::run,
     },
     Subcommand {

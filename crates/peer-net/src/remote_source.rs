@@ -131,7 +131,8 @@ struct Epoch {
 
 #[derive(Default)]
 struct Lane {
-    running: Option<Running>,
+    // Boxed, since most lanes of most sources are closed.
+    running: Option<Box<Running>>,
     failed: Failures,
 }
 
@@ -139,6 +140,13 @@ struct Lane {
 struct Running {
     transfer: RunningTransfer,
     room: Box<[u8]>,
+}
+
+impl Running {
+    fn new(transfer: RunningTransfer, block_bytes: usize) -> Box<Self> {
+        let room = vec![0; block_bytes].into_boxed_slice();
+        Box::new(Self { transfer, room })
+    }
 }
 
 /// Failures of what several may wait for.
@@ -485,10 +493,9 @@ impl Shared {
         let config = *policy.config();
         let mut lanes: Vec<Lane> = Vec::new();
         lanes.resize_with(config.requests, Lane::default);
-        lanes[lane].running = ended.is_none().then(|| Running {
-            transfer,
-            room: vec![0; config.block_bytes].into_boxed_slice(),
-        });
+        lanes[lane].running = ended
+            .is_none()
+            .then(|| Running::new(transfer, config.block_bytes));
         let mut state = lock(&self.state);
         let known = Arc::new(Known {
             epoch: state.next_epoch,
@@ -632,17 +639,14 @@ impl Reading<'_> {
                 .policy
                 .handle_opened(lane, start, len, told, begun.elapsed());
             let block_bytes = epoch.policy.config().block_bytes;
-            epoch.lanes[lane].running = Some(Running {
-                transfer,
-                room: vec![0; block_bytes].into_boxed_slice(),
-            });
+            epoch.lanes[lane].running = Some(Running::new(transfer, block_bytes));
         }
         self.shared.stirred.notify_all();
         Ok(state)
     }
 
     /// Receives what comes next over a lane, up to the end of the block that it is in.
-    fn receive(&self, running: Option<Running>, offset: usize) -> Result<Received, PeerError> {
+    fn receive(&self, running: Option<Box<Running>>, offset: usize) -> Result<Received, PeerError> {
         let Some(mut running) = running else {
             return Err(PeerError::Io(io::Error::other("a lane without a request")));
         };
@@ -698,7 +702,7 @@ impl Reading<'_> {
 
 /// What came over a lane.
 struct Received {
-    running: Running,
+    running: Box<Running>,
     /// Where in the lane's room, and in its block, it begins.
     offset: usize,
     len: usize,

@@ -3,11 +3,12 @@
 //! One program plays every part of ours: `serve` is an app that shares a file, `load` is a client
 //! that asks and checks, `table` places them and others on CPUs, runs them in turn and judges.
 //! `attack` is a thousand strangers and more, `strangers` finds out what they cost.
-//! `cargo xtask bench` starts it.
+//! `bridge` tells what a bridge costs. `cargo xtask bench` starts it.
 
 use std::process::ExitCode;
 
 mod attack;
+mod bridge;
 mod content;
 mod cpu;
 mod load;
@@ -26,13 +27,15 @@ fn main() -> ExitCode {
     };
     let ended = match part {
         "attack" => attack::run(rest),
+        "bridge" => bridge::run(rest),
+        "bridge-serve" => bridge::serve(rest),
         "serve" => serve::run(rest),
         "load" => load::run(rest),
         "probe" => probe::run(rest),
         "strangers" => strangers::run(rest),
         "table" => table::run(rest),
         "units" => units::run(rest),
-        _ => Err("one of: attack, load, probe, serve, strangers, table, units".to_owned()),
+        _ => Err("one of: attack, bridge, load, probe, serve, strangers, table, units".to_owned()),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
