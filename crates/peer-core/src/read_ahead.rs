@@ -324,7 +324,11 @@ impl ReadAhead {
         complete_length: Option<u64>,
         latency: Duration,
     ) {
-        let slot = self.partly_held(start);
+        // Of a lane that was taken, the slot is known: another lane may have filled it since.
+        let slot = match &self.lanes[lane] {
+            taken if taken.taken => taken.slot,
+            _ => self.partly_held(start),
+        };
         assert!(
             start % self.block_bytes() == 0 || slot.is_some(),
             "lanes begin with a block, or where a part of one ends"
@@ -928,6 +932,186 @@ mod tests {
                 assert_eq!(got.is_empty(), from == model.source.len());
                 position += got.len() as u64;
             }
+        }
+    }
+
+    #[test]
+    fn a_block_may_be_filled_while_a_lane_is_opened_in_its_midst() {
+        let mut policy = ReadAhead::new(config());
+        let latency = Duration::from_micros(1);
+        let open = |policy: &mut ReadAhead, position, from| {
+            let step = policy.poll(position);
+            let ReadStep::Open { lane, start, len } = step else {
+                panic!("{step:?}");
+            };
+            assert_eq!(start, from);
+            policy.handle_taken(&step);
+            (lane, start, len)
+        };
+        let receive = |policy: &mut ReadAhead, lane, n| {
+            let slot = policy.slot_for(lane);
+            policy.handle_received(lane, slot, n, false, Duration::from_millis(1));
+        };
+        let (behind, start, len) = open(&mut policy, 0, 0);
+        policy.handle_opened(behind, start, len, Some(1005), latency);
+        let (ahead, start, len) = open(&mut policy, 35, 30);
+        policy.handle_opened(ahead, start, len, Some(1005), latency);
+        receive(&mut policy, ahead, 5);
+        policy.handle_closed(ahead);
+        let (ahead, start, len) = open(&mut policy, 36, 35);
+        for _ in 0..4 {
+            receive(&mut policy, behind, 10);
+        }
+        policy.handle_opened(ahead, start, len, Some(1005), latency);
+        receive(&mut policy, ahead, 5);
+        let step = policy.poll(36);
+        assert!(
+            matches!(
+                step,
+                ReadStep::Serve {
+                    offset: 6,
+                    len: 4,
+                    ..
+                }
+            ),
+            "{step:?}"
+        );
+    }
+
+    /// What a reader that shares is at, outside of the policy.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Task {
+        Open {
+            lane: usize,
+            start: u64,
+            len: Option<u64>,
+        },
+        Receive {
+            lane: usize,
+            offset: usize,
+        },
+    }
+
+    impl Task {
+        fn lane(self) -> usize {
+            match self {
+                Self::Open { lane, .. } | Self::Receive { lane, .. } => lane,
+            }
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    struct Reader {
+        position: u64,
+        task: Option<Task>,
+    }
+
+    #[test]
+    fn readers_that_share_agree_with_slicing_whatever_comes_in_between() {
+        for seed in 1..=40_u64 {
+            let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut next = |below: u64| {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                random % below
+            };
+            let source: Vec<u8> = (0..700 + seed)
+                .map(|at| (at * 7 + at / 256) as u8)
+                .collect();
+            let len = source.len() as u64;
+            let lanes = 1 + seed as usize % 4;
+            let mut policy = ReadAhead::new(ReadAheadConfig {
+                blocks: 2 + seed as usize % 9,
+                requests: lanes,
+                ..config()
+            });
+            let mut slots = vec![vec![0; 10]; policy.config().blocks];
+            let mut coming: Vec<Vec<u8>> = vec![Vec::new(); lanes];
+            let mut readers = [Reader {
+                position: 0,
+                task: None,
+            }; 6];
+            let mut served = 0;
+            // Whoever has finished goes on at once, as under the driver's lock.
+            let mut finished = None;
+            for _ in 0..20_000 {
+                let number = finished.take().unwrap_or_else(|| next(6) as usize);
+                let Some(task) = readers[number].task.take() else {
+                    let position = readers[number].position;
+                    let step = policy.poll(position);
+                    let taken = |lane: usize| {
+                        let mut tasks = readers.iter().filter_map(|reader| reader.task);
+                        tasks.any(|task| task.lane() == lane)
+                    };
+                    match step {
+                        ReadStep::End => assert!(position >= len && len > 0),
+                        ReadStep::Serve { slot, offset, len } => {
+                            let held = &slots[slot][offset..offset + len];
+                            assert!(source[position as usize..].starts_with(held), "seed {seed}");
+                            policy.handle_served(slot);
+                            readers[number].position += 1 + next(len as u64);
+                            served += 1;
+                        }
+                        ReadStep::Wait { lane: Some(lane) } => assert!(taken(lane)),
+                        ReadStep::Wait { lane: None } => assert!((0..lanes).all(taken)),
+                        ReadStep::Receive { lane, offset, .. } => {
+                            assert!(!taken(lane), "one at a time");
+                            policy.handle_taken(&step);
+                            policy.handle_followed(lane, number as u64);
+                            readers[number].task = Some(Task::Receive { lane, offset });
+                        }
+                        ReadStep::Open { lane, start, len } => {
+                            assert!(!taken(lane), "one at a time");
+                            let left: Vec<_> = policy.left_lanes().collect();
+                            assert!(left.iter().all(|lane| !taken(*lane)));
+                            policy.handle_taken(&step);
+                            policy.handle_followed(lane, number as u64);
+                            for left in policy.left_lanes().collect::<Vec<_>>() {
+                                policy.handle_closed(left);
+                            }
+                            readers[number].task = Some(Task::Open { lane, start, len });
+                        }
+                    }
+                    // At the end, or in between, it goes elsewhere.
+                    if step == ReadStep::End || next(20) == 0 && readers[number].task.is_none() {
+                        readers[number].position = next(len + 5);
+                        if next(3) == 0 {
+                            policy.handle_left(number as u64);
+                        }
+                    }
+                    continue;
+                };
+                finished = Some(number);
+                let lane = task.lane();
+                if next(25) == 0 {
+                    policy.handle_closed(lane);
+                    continue;
+                }
+                match task {
+                    Task::Open {
+                        start, len: asked, ..
+                    } => {
+                        let end = asked.map_or(len, |asked| len.min(start + asked));
+                        coming[lane] = source[start as usize..end as usize].to_vec();
+                        let latency = Duration::from_micros(next(3000));
+                        policy.handle_opened(lane, start, asked, Some(len), latency);
+                    }
+                    Task::Receive { offset, .. } => {
+                        let most = coming[lane].len().min(10 - offset) as u64;
+                        let n = 1 + next(most) as usize;
+                        let came: Vec<u8> = coming[lane].drain(..n).collect();
+                        let slot = policy.slot_for(lane);
+                        slots[slot][offset..offset + n].copy_from_slice(&came);
+                        let is_last = coming[lane].is_empty();
+                        policy.handle_received(lane, slot, n, is_last, Duration::from_millis(1));
+                    }
+                }
+            }
+            assert!(
+                served > 1000,
+                "seed {seed}: only {served} reads came to an end"
+            );
         }
     }
 }
