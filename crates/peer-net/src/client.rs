@@ -253,6 +253,14 @@ impl PeerClient {
         }
     }
 
+    /// A clone that reports to nobody.
+    pub(crate) fn without_progress(&self) -> Self {
+        Self {
+            progress: None,
+            ..self.clone()
+        }
+    }
+
     /// As the free function [`fetch_range`].
     ///
     /// # Errors

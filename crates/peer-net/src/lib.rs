@@ -26,6 +26,7 @@ mod download_lock;
 mod listener;
 mod media_type;
 mod pool;
+mod relay;
 mod service;
 mod system;
 
