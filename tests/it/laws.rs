@@ -44,6 +44,10 @@ const SEEDS: &[&[u8]] = &[
     b"\x10\x05\x03\0\0\0\0\0\0\0\x02\x01POST /track/a HTTP/1.1\r\nHost: h\r\n\
      Authorization: Bearer secret\r\nContent-Length: 5\r\n\r\nhello\
      GET /track/a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer secret\r\n\r\n",
+    b"\0\x04\0\0\0\0\0\0\0\0\x02GET /k/a HTTP/1.1\r\nHost: 127.0.0.1:80\r\nRange: bytes=1-2\r\n\r\n\
+     GET http://localhost/%6b/a?t HTTP/1.1\r\nHost: [::1]\r\nOrigin: https://a\r\n\r\n\
+     HEAD /k/b HTTP/1.1\r\nHost: localhost:8\r\nSec-Fetch-Site: cross-site\r\n\r\n\
+     GET /k/a HTTP/1.1\r\nHost: 127.1.2.3\r\nSec-Fetch-Site: same-origin\r\n\r\n",
     b"\0\x04\0\0\0\0\0\0\0\0\x02OPTIONS /track/a HTTP/1.1\r\nHost: h\r\nOrigin: https://a\r\n\
      Access-Control-Request-Method: GET\r\n\r\n\
      GET /track/a HTTP/1.1\r\nHost: h\r\nOrigin: https://a\r\nAuthorization: Bearer secret\r\n\r\n",
@@ -150,6 +154,7 @@ laws! {
     response_head,
     response_round_trips,
     server,
+    server_bridge,
     server_facts,
     server_web,
     target,

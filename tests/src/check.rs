@@ -11,7 +11,7 @@ pub mod server;
 mod wire;
 
 pub use fetch::{fetch, fetch_facts, fetch_honest};
-pub use server::{server, server_facts, server_web};
+pub use server::{server, server_bridge, server_facts, server_web};
 pub use wire::{
     chunked, content_range, dates, entity_tags, multipart, preconditions, range_field,
     request_head, request_round_trips, response_head, response_round_trips, selects, target,
@@ -48,6 +48,7 @@ pub const LAWS: &[(&str, Law)] = &[
     ("response_head", response_head),
     ("response_round_trips", response_round_trips),
     ("server", server),
+    ("server_bridge", server_bridge),
     ("server_facts", server_facts),
     ("server_web", server_web),
     ("simulation", simulation),

@@ -7,8 +7,8 @@ use std::{
 };
 
 use peer_core::{
-    AllowedOrigins, Authorization, CloseReason, Now, Output, ServerConfig, ServerConnection,
-    SourceInfo,
+    Access, AllowedOrigins, Authorization, CloseReason, Now, Output, ServerConfig,
+    ServerConnection, SourceInfo,
 };
 use peer_proto::{EntityTag, HttpDate, Validators, limits::HEAD_BYTES_MAX};
 
@@ -128,12 +128,13 @@ impl fmt::Debug for Served {
 pub fn serve(source: &Source, received: &[u8], step: usize, block: usize) -> Served {
     let now = at(Duration::ZERO);
     let connection = ServerConnection::new(ServerConfig::default(), 1, now);
-    serve_on(connection, source, received, step, block)
+    serve_on(connection, TOKEN, source, received, step, block)
 }
 
-/// The same on a connection that was made already.
+/// The same on a connection that was made already, which lets in whoever presents `secret`.
 fn serve_on(
     mut connection: ServerConnection,
+    secret: &[u8],
     source: &Source,
     received: &[u8],
     step: usize,
@@ -172,7 +173,7 @@ fn serve_on(
                 }
             }
             Output::Authorize { token } => {
-                let authorization = if token == TOKEN {
+                let authorization = if token == secret {
                     Authorization::Granted
                 } else {
                     Authorization::Denied
@@ -291,7 +292,7 @@ pub fn server_web(input: &[u8]) {
         let now = at(Duration::ZERO);
         let connection =
             ServerConnection::new(ServerConfig::default(), 1, now).with_allowed_origins(origins);
-        serve_on(connection, &source, received, step, block)
+        serve_on(connection, TOKEN, &source, received, step, block)
     };
     let mut with = serve_pages(usize::MAX);
     assert_eq!(serve_pages(step), with, "by {step}");
@@ -363,6 +364,145 @@ fn judge_web(received: &[u8], served: &Served) {
     }
 }
 
+/// The capability that the machines of [`server_bridge`] accept, with the name of its item.
+const CAPABILITY: &[u8] = b"k/a";
+
+/// What everybody gets who is refused by such a machine, but for the date and for the field that says
+/// that the connection ends.
+const REFUSAL: &[u8] = b"HTTP/1.1 403 Forbidden\r\nVary: Origin\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 14\r\nCache-Control: no-store\r\n\r\n\
+    403 Forbidden\n";
+
+/// A server that lets requests in by their target lets in those that have it right, call the server
+/// by a loopback name and come from no foreign page. All others that are requests at all get the same
+/// bytes, and do not reach the app. However the bytes are split.
+///
+/// # Panics
+/// Where the law does not hold.
+pub fn server_bridge(input: &[u8]) {
+    let mut choices = Choices::new(input);
+    let source = Source::choose(&mut choices);
+    let step = 1 + usize::from(choices.byte());
+    let block = 1000.max(source.bytes.len() / 500);
+    let received = choices.rest();
+    let serve = |step| {
+        let mut origins = AllowedOrigins::default();
+        origins.allow(ORIGIN).expect("an origin");
+        let now = at(Duration::ZERO);
+        let connection = ServerConnection::new(ServerConfig::default(), 1, now)
+            .with_access(Access::Capability)
+            .with_allowed_origins(origins);
+        serve_on(connection, CAPABILITY, &source, received, step, block)
+    };
+    let served = serve(usize::MAX);
+    assert_eq!(serve(step), served, "by {step}");
+    judge_bridge(received, &served);
+}
+
+/// Holds each answer of a bridge against what its request has to show.
+fn judge_bridge(received: &[u8], served: &Served) {
+    assert!(served.resolved.iter().all(|name| name == HANDLE));
+    let (requests, more) = requests(received);
+    let welcome = requests.iter().filter(|request| request.may_use_bridge);
+    let (count, asked) = (welcome.count(), served.resolved.len());
+    // What stands behind content is not read here.
+    assert!(
+        asked <= count || more,
+        "{asked} reached the app, {count} may"
+    );
+    let mut rest = &served.sent[..];
+    for request in &requests {
+        let naive::Lines::Complete(head) = naive::lines(rest, 0) else {
+            return;
+        };
+        let (status, _) = naive::status_line(&head.start_line).expect("a status-line");
+        let value = |name: &str| {
+            let value = head.fields.iter().find(|(other, _)| other == name);
+            value.map(|(_, value)| &value[..])
+        };
+        let length = value("content-length").and_then(|value| naive::number(value).flatten());
+        let bodiless = request.is_head || matches!(status, 204 | 304);
+        let length = length.filter(|_| !bodiless).unwrap_or(0) as usize;
+        if matches!(status, 400 | 414 | 431 | 501 | 505) && !request.may_use_bridge {
+            // It was no request for the machine, which then ends the connection.
+            assert_eq!(value("connection"), Some(&b"close"[..]), "{status}");
+            return;
+        }
+        assert_eq!(
+            status == 403,
+            !request.may_use_bridge,
+            "{status} to {request:?}"
+        );
+        if status == 403 {
+            let answer = &rest[..head.len + length];
+            let mut answer = without(answer, b"Date: Sun, 09 Sep 2001 01:46:40 GMT\r\n");
+            for line in [&b"Connection: close\r\n"[..], b"Connection: keep-alive\r\n"] {
+                answer = without(&answer, line);
+            }
+            // A page that is let read answers reads this one as well.
+            for line in &WEB_LINES[1..] {
+                let shorter = without(&answer, line);
+                assert_eq!(shorter.len() < answer.len(), request.of_page);
+                answer = shorter;
+            }
+            let expected = match request.is_head {
+                true => REFUSAL
+                    .strip_suffix(b"403 Forbidden\n")
+                    .expect("its content"),
+                false => REFUSAL,
+            };
+            assert_eq!(
+                answer.escape_ascii().to_string(),
+                expected.escape_ascii().to_string()
+            );
+        }
+        if value("transfer-encoding").is_some() || head.len + length > rest.len() {
+            return;
+        }
+        rest = &rest[head.len + length..];
+    }
+}
+
+/// Whether a target is the one that the capability is for, read naively: with its first segment
+/// replaced, it names the handle.
+fn has_capability(target: &[u8]) -> Option<Option<Vec<u8>>> {
+    let text = std::str::from_utf8(target).ok()?;
+    let (before, path) = match text.strip_prefix('/') {
+        Some(path) => ("", path),
+        None => {
+            let start = text.find("://")? + 3;
+            let end = start + text[start..].find('/')?;
+            (&text[..end], &text[end + 1..])
+        }
+    };
+    let (first, rest) = path.split_once('/')?;
+    let is_it = matches!(first, "k" | "%6b" | "%6B");
+    let named = naive::handle(format!("{before}/track/{rest}").as_bytes());
+    let authority = before
+        .split_once("://")
+        .map(|(_, authority)| authority.as_bytes().to_vec());
+    (is_it && named == Ok(Some(HANDLE.to_owned()))).then_some(authority)
+}
+
+/// Whether a host, which is one by the grammar, is the loopback's, read naively.
+fn is_own_host(host: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(host).to_ascii_lowercase();
+    let (name, port) = match text.rfind(':') {
+        Some(colon) if !text[colon..].contains(']') => (&text[..colon], &text[colon + 1..]),
+        _ => (&*text, ""),
+    };
+    let numbers: Vec<&str> = name.split('.').collect();
+    let is_number = |number: &&str| {
+        let value: Result<u32, _> = number.parse();
+        value.is_ok_and(|value| value < 256 && value.to_string() == *number)
+    };
+    let is_address = numbers.len() == 4 && numbers[0] == "127" && numbers.iter().all(is_number);
+    let is_port = port.bytes().all(|digit| digit.is_ascii_digit())
+        && port.trim_start_matches('0').len() <= 5
+        && port.parse().unwrap_or(0) <= 65_535;
+    is_port && (name == "localhost" || name == "[::1]" || is_address)
+}
+
 /// One request as far as its answer depends on it.
 #[derive(Debug)]
 struct Request {
@@ -379,6 +519,8 @@ struct Request {
     of_page: bool,
     /// It is a preflight by its method and fields.
     asks_for_method: bool,
+    /// It has everything that [`server_bridge`] asks for.
+    may_use_bridge: bool,
 }
 
 /// The requests of a stream, up to the first that has content or is malformed. Whether there is
@@ -422,6 +564,25 @@ fn requests(mut received: &[u8]) -> (Vec<Request>, bool) {
             .iter()
             .chain(&["if-unmodified-since"])
             .any(|name| has(name));
+        let hosts = values("host");
+        let is_own = |origin: &[u8]| {
+            let own = [b"http://", hosts.first().copied().unwrap_or_default()].concat();
+            origin.eq_ignore_ascii_case(&own) && origin.starts_with(b"http://")
+        };
+        let is_welcome = match values("origin")[..] {
+            [] => {
+                let sites = values("sec-fetch-site");
+                let ours = |site: &&[u8]| [&b"none"[..], b"same-origin"].contains(site);
+                sites.iter().all(ours)
+            }
+            [origin] => origin == ORIGIN.as_bytes() || is_own(origin),
+            _ => false,
+        };
+        let is_own_host = |host: &[u8]| naive::is_host(host) && is_own_host(host);
+        let may_use_bridge = is_welcome
+            && hosts.len() == 1
+            && is_own_host(hosts[0])
+            && has_capability(target).is_some_and(|named| named.is_none_or(|it| is_own_host(&it)));
         requests.push(Request {
             is_head: method == b"HEAD",
             is_get: method == b"GET",
@@ -433,6 +594,7 @@ fn requests(mut received: &[u8]) -> (Vec<Request>, bool) {
             close: says("close") || (minor == 0 && !says("keep-alive")),
             of_page: values("origin") == [ORIGIN.as_bytes()],
             asks_for_method: method == b"OPTIONS" && has("access-control-request-method"),
+            may_use_bridge,
         });
         if has("content-length") || has("transfer-encoding") {
             return (requests, true);
