@@ -129,7 +129,7 @@ fn open(path: &Path) -> io::Result<FileSource> {
 }
 
 /// Tells whoever runs the example; sharing goes on even if nobody can be told any more.
-fn note(text: &str) {
+pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "peer: {text}");
 }
 

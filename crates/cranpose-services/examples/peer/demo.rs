@@ -33,6 +33,7 @@ pub(crate) fn run() -> Outcome {
         "127.0.0.1:0",
         &token,
         Catalogue::of(std::slice::from_ref(&folder.0))?,
+        &[],
     )?;
     let base = server.local_addr().to_string();
     writeln!(out, "shared   at {base}, with a fresh token")?;

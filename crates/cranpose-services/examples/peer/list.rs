@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use cranpose_services::peer::fetch_range;
+use cranpose_services::peer::PeerClient;
 
 use crate::Outcome;
 use crate::arguments::Arguments;
@@ -30,8 +30,16 @@ pub(crate) fn run(mut arguments: Arguments) -> Outcome {
 
 /// Fetches and reads a peer's catalogue.
 pub(crate) fn fetch(base: &str, token: &str) -> Outcome<Vec<Item>> {
+    let client = PeerClient::builder(base, token).build();
+    let client = client.map_err(|error| format!("cannot list {base:?}: {error}"))?;
+    fetch_by(&client, base)
+}
+
+/// The same by a client that there is already.
+pub(crate) fn fetch_by(client: &PeerClient, base: &str) -> Outcome<Vec<Item>> {
     let about = |error| format!("cannot list {base:?}: {error}");
-    let library = fetch_range(base, token, LIBRARY, 0, Some(CATALOGUE_BYTES_MAX)).map_err(about)?;
+    let library = client.fetch_range(LIBRARY, 0, Some(CATALOGUE_BYTES_MAX));
+    let library = library.map_err(about)?;
     if library
         .total_len
         .is_some_and(|total| total > library.bytes.len() as u64)

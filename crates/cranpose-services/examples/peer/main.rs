@@ -8,6 +8,8 @@ mod catalogue;
 mod demo;
 mod get;
 mod list;
+mod open;
+mod page;
 mod play;
 mod progress;
 mod share;
@@ -28,6 +30,7 @@ Shares media on the local network and fetches it.
   peer share [OPTIONS] PATH...          share files, and folders with all that is in them
       --bind ADDRESS                      listen on this address only (default 0.0.0.0)
       --port N                            listen on this port (default: any free one)
+      --allow-origin ORIGIN               let web pages of ORIGIN fetch, as in https://example.org
       --token-file FILE                   keep the token in FILE, for the next time (default: a
                                           fresh one each time)
       --until-eof                         stop when standard input ends (default: on Ctrl-C)
@@ -39,6 +42,10 @@ Shares media on the local network and fetches it.
   peer play [OPTIONS] BASE TOKEN HANDLE decode one track through a reader, seeking about first
       -o FILE                             where to put its samples (16 bits, little-endian), - for
                                           standard output (default: nowhere)
+  peer open [OPTIONS] BASE TOKEN [HANDLE] print a URL for players that cannot send a token; without
+                                          HANDLE that of a page which lists and plays everything
+      --player PROGRAM                    run PROGRAM on the URL instead, and end with it
+      --until-eof                         stop when standard input ends (default: on Ctrl-C)
 
 BASE is host:port as `share` prints it, HANDLE is as `list` prints it. `share` leaves out hidden
 files and symbolic links, and offers the list itself, as JSON, under the handle `library`.
@@ -71,6 +78,7 @@ fn run(arguments: Vec<OsString>) -> Outcome {
         Some("list") => list::run(arguments),
         Some("get") => get::run(arguments),
         Some("play") => play::run(arguments),
+        Some("open") => open::run(arguments),
         _ => Err(Usage(format!("no command {command:?}; try --help")).into()),
     }
 }

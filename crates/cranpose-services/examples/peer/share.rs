@@ -18,6 +18,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Outcome {
     let mut port = 0;
     let mut token_file = None;
     let mut until_eof = false;
+    let mut origins = Vec::new();
     while let Some(argument) = arguments.next() {
         match argument {
             Argument::Positional(path) => paths.push(PathBuf::from(path)),
@@ -30,6 +31,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Outcome {
                         .map_err(|_| Usage(format!("{value:?} is no port")))?;
                 }
                 "--token-file" => token_file = Some(PathBuf::from(arguments.value(&option)?)),
+                "--allow-origin" => origins.push(text(arguments.value(&option)?)?),
                 "--until-eof" => until_eof = true,
                 _ => return Err(unknown(&option)),
             },
@@ -48,8 +50,11 @@ pub(crate) fn run(mut arguments: Arguments) -> Outcome {
         Some(file) => kept_token(&file).map_err(|error| format!("{}: {error}", file.display()))?,
         None => fresh_token()?,
     };
-    let server = start((bind.as_str(), port), &token, catalogue)
-        .map_err(|error| format!("cannot listen on {bind} port {port}: {error}"))?;
+    let server =
+        start((bind.as_str(), port), &token, catalogue, &origins).map_err(|error| match error {
+            PeerError::InvalidInput(why) => why,
+            error => format!("cannot listen on {bind} port {port}: {error}"),
+        })?;
 
     let addresses = reachable(server.local_addr());
     let mut out = io::stdout().lock();
@@ -82,14 +87,19 @@ pub(crate) fn run(mut arguments: Arguments) -> Outcome {
     Ok(())
 }
 
-/// Serves a catalogue; the server runs until the value is dropped.
+/// Serves a catalogue, to pages of these origins too; the server runs until the value is dropped.
 pub(crate) fn start(
     bind: impl ToSocketAddrs,
     token: &str,
     catalogue: Catalogue,
+    origins: &[String],
 ) -> Result<PeerServer, PeerError> {
     let resolver: SourceResolver = Arc::new(move |handle| catalogue.resolve(handle));
-    PeerServer::start(bind, token, resolver)
+    let mut builder = PeerServer::builder(token, resolver);
+    for origin in origins {
+        builder = builder.allow_origin(origin)?;
+    }
+    builder.listen(bind)?.start()
 }
 
 /// 128 random bits from the operating system, in characters that need no quoting anywhere.
