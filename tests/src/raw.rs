@@ -9,7 +9,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// How long a peer waits for the next byte it was promised before it calls the wait a failure.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The most head bytes a response may have.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
