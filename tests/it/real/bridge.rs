@@ -23,7 +23,7 @@ use crate::fetch_script::alone;
 const MEDIA: [&Medium; 5] = [&MP3, &FLAC, &WAV, &MP4, &WEBM];
 
 /// Where to seek, in milliseconds: to and fro, twice to the same place, and close to both ends.
-const SEEKS: [u32; 20] = [
+pub(super) const SEEKS: [u32; 20] = [
     30_000, 10_000, 50_000, 5_000, 45_000, 20_000, 0, 55_000, 1_000, 40_000, 40_000, 59_000,
     15_000, 35_000, 25_500, 12_300, 58_000, 100, 33_333, 48_000,
 ];
@@ -36,15 +36,15 @@ const KILLS: usize = 3;
 const WAIT_MAX: Duration = Duration::from_secs(120);
 
 /// A peer that goes away three times while it is fetched from, and comes back; and a bridge to it.
-struct Bridged {
-    bridge: PeerBridge,
-    url: BridgeUrl,
+pub(super) struct Bridged {
+    pub(super) bridge: PeerBridge,
+    pub(super) url: BridgeUrl,
     stop: Arc<AtomicBool>,
     peer: Option<JoinHandle<usize>>,
 }
 
 impl Bridged {
-    fn new(file: &Path, test: u8) -> Self {
+    pub(super) fn new(file: &Path, test: u8) -> Self {
         let source: Arc<dyn ByteSource> = Arc::new(FileSource::open(file).unwrap());
         let resolver: SourceResolver = Arc::new(move |_| Some(Arc::clone(&source)));
         let start = move |address: SocketAddr| {
@@ -82,7 +82,7 @@ impl Bridged {
     }
 
     /// Ends it, and asserts that the player met what it was to meet.
-    fn end(mut self, what: &str) {
+    pub(super) fn end(mut self, what: &str) {
         self.stop.store(true, Ordering::SeqCst);
         let kills = self.peer.take().map(|peer| peer.join().unwrap());
         assert!(kills >= Some(1), "{what}: the peer was never killed");

@@ -76,6 +76,16 @@ pub(super) const MP4: Medium = Medium {
     video: true,
     seconds: 60,
 };
+/// The same with video that browsers take.
+pub(super) const MP4_H264: Medium = Medium {
+    name: "film-h264.mp4",
+    codec: &[
+        "-c:v", "libx264", "-preset", "veryfast", "-g", "50", "-pix_fmt", "yuv420p", "-c:a", "aac",
+        "-b:a", "128k",
+    ],
+    video: true,
+    seconds: 60,
+};
 pub(super) const WEBM: Medium = Medium {
     name: "film.webm",
     codec: &[

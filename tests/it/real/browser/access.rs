@@ -5,7 +5,8 @@ use std::fs;
 use std::sync::Arc;
 
 use cranpose_services::peer::{
-    ByteSource, BytesSource, EntityTag, FileSource, PeerServer, SourceResolver,
+    ByteSource, BytesSource, EntityTag, FileSource, PeerBridge, PeerClient, PeerServer,
+    SourceResolver,
 };
 use serde_json::{Value, json};
 
@@ -316,4 +317,47 @@ fn a_page_of_an_extension() {
     let only = json!({ "only": names(&expected) });
     let got = outcomes(&browser, &peer.local_addr().to_string(), only);
     assert_outcomes(&got, &expected);
+}
+
+#[test]
+fn elements_of_other_pages_on_a_bridge() {
+    let Some(secure) = SecureSite::start(PAGE) else {
+        return;
+    };
+    let plain = format!("http://localhost:{}", site());
+    let secure = format!("https://page.test:{}", secure.port);
+    let Some(peer) = peer(&[]) else { return };
+    let client = PeerClient::builder(peer.local_addr().to_string(), "secret");
+    let client = client.build().unwrap();
+    let scratch = Scratch::new();
+    let file = fs::canonicalize(scratch.write("page.html", PAGE)).unwrap();
+    let file = format!("file://{}", file.display());
+    let Some(browser) = Browser::start(&[]) else {
+        return;
+    };
+    let tries = |bridge: &PeerBridge, page: &str| {
+        let url = bridge.url(&client, "tone.mp3", "tone.mp3").unwrap();
+        browser.go(page);
+        let only = json!(["bridged", "bridgedWithCors"]);
+        outcomes(&browser, "", json!({ "only": only, "url": url.as_str() }))
+    };
+    let closed = PeerBridge::start().unwrap();
+    let open = PeerBridge::builder()
+        .allow_origin(&plain)
+        .and_then(|builder| builder.allow_origin(&secure))
+        .and_then(|builder| builder.start())
+        .unwrap();
+    for page in [&plain, &secure, &file] {
+        let expected = [("bridged", "error 4"), ("bridgedWithCors", "error 4")];
+        assert_outcomes(&tries(&closed, page), &expected);
+    }
+    assert_eq!(closed.stats().refused_origin, 6, "{:?}", closed.stats());
+    for page in [&plain, &secure] {
+        // Without the attribute no browser says what page it is.
+        let expected = [
+            ("bridged", "error 4"),
+            ("bridgedWithCors", "plays and seeks"),
+        ];
+        assert_outcomes(&tries(&open, page), &expected);
+    }
 }

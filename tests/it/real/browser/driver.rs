@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::real::harness::{Scratch, program};
 
 /// Whatever a page is asked to do is done sooner, or never.
-const SCRIPT_TIME_MAX: Duration = Duration::from_secs(120);
+const SCRIPT_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// One at a time: each is a dozen processes.
 static ONE: Mutex<()> = Mutex::new(());
@@ -31,21 +31,9 @@ impl Browser {
     /// Starts it with further arguments; `None`, loudly, where it is not installed.
     pub(super) fn start(arguments: &[&str]) -> Option<Self> {
         program("chromium")?;
-        let mut driver = program("chromedriver")?;
+        program("chromedriver")?;
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        driver.arg("--port=0").stdout(Stdio::piped());
-        let mut driver = driver.stderr(Stdio::null()).spawn().unwrap();
-        let mut stdout = BufReader::new(driver.stdout.take().unwrap());
-        let port = loop {
-            let mut line = String::new();
-            assert!(
-                stdout.read_line(&mut line).unwrap() > 0,
-                "chromedriver ended"
-            );
-            if let Some((_, port)) = line.split_once("successfully on port ") {
-                break port.trim_end().trim_end_matches('.').to_owned();
-            }
-        };
+        let (driver, stdout, port) = start_driver();
         let profile = Scratch::new();
         let mut browser = Self {
             driver,
@@ -115,6 +103,13 @@ impl Browser {
         self.command("goog/cdp/execute", &body)
     }
 
+    /// What it shows now, as a PNG.
+    pub(super) fn picture(&self) -> Vec<u8> {
+        let path = format!("/session/{}/screenshot", self.session);
+        let picture = self.call("GET", &path, &Value::Null);
+        from_base64(picture.as_str().unwrap())
+    }
+
     fn command(&self, command: &str, body: &Value) -> Value {
         let path = format!("/session/{}/{command}", self.session);
         self.call("POST", &path, body)
@@ -128,7 +123,10 @@ impl Browser {
     }
 
     fn exchange(&self, method: &str, path: &str, body: &Value) -> std::io::Result<Value> {
-        let body = body.to_string();
+        let body = match body {
+            Value::Null => String::new(),
+            body => body.to_string(),
+        };
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(SCRIPT_TIME_MAX + Duration::from_secs(30)))?;
         write!(
@@ -161,11 +159,57 @@ impl Drop for Browser {
     fn drop(&mut self) {
         // The browser ends with its session, and takes its processes along.
         if !self.session.is_empty() {
-            let _ = self.exchange("DELETE", &format!("/session/{}", self.session), &json!({}));
+            let _ = self.exchange(
+                "DELETE",
+                &format!("/session/{}", self.session),
+                &Value::Null,
+            );
         }
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
+}
+
+/// Starts chromedriver on a port that it finds free. It ends at once where that is taken before it
+/// listens there, so there is more than one try.
+fn start_driver() -> (Child, BufReader<ChildStdout>, u16) {
+    for _ in 0..10 {
+        let mut driver = Command::new("chromedriver");
+        driver.arg("--port=0").stdout(Stdio::piped());
+        let mut driver = driver.stderr(Stdio::null()).spawn().unwrap();
+        let mut stdout = BufReader::new(driver.stdout.take().unwrap());
+        let mut line = String::new();
+        while stdout.read_line(&mut line).unwrap() > 0 {
+            if let Some((_, port)) = line.split_once("successfully on port ") {
+                let port = port.trim_end().trim_end_matches('.').parse();
+                return (driver, stdout, port.unwrap());
+            }
+            line.clear();
+        }
+        driver.wait().unwrap();
+    }
+    panic!("chromedriver does not start");
+}
+
+/// The bytes that a text in base64 stands for (RFC 4648 §4).
+fn from_base64(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => panic!("no base64"),
+    };
+    let mut bytes = Vec::new();
+    for group in text.trim_end_matches('=').as_bytes().chunks(4) {
+        let mut bits = 0u32;
+        for at in 0..4 {
+            bits = bits << 6 | u32::from(group.get(at).map_or(0, |&byte| digit(byte)));
+        }
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
+    }
+    bytes
 }
 
 /// The version of the installed browser, for the record.

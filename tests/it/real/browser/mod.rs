@@ -2,4 +2,5 @@
 
 mod access;
 mod driver;
+mod player;
 mod site;

@@ -125,6 +125,8 @@ const tries = {
         <\/script>`;
         document.body.append(frame);
     }),
+    bridged: () => plays(given.url),
+    bridgedWithCors: () => plays(given.url, { crossOrigin: 'anonymous' }),
     permission: async () => (await navigator.permissions.query({ name: given.permission })).state,
 };
 
