@@ -11,6 +11,7 @@ mod exhaustion;
 mod faults;
 mod lifecycle;
 mod listeners;
+mod memory;
 mod pace;
 #[cfg(target_os = "linux")]
 mod sigpipe;
