@@ -28,6 +28,11 @@ const STEPS: &[Step] = &[
         run: |_| test(),
     },
     Step {
+        name: "hold",
+        about: "a soak of 30 s, 2,000 strangers, 1,000 restarts",
+        run: hold,
+    },
+    Step {
         name: "fmt",
         about: "rustfmt changes nothing",
         run: |_| fmt(),
@@ -134,6 +139,35 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 
 fn test() -> Result<Done, String> {
     let output = run::run(run::cargo().args(["test", "--workspace"]), Show::Always)?;
+    match targets::passed(&output) {
+        0 => Err("no test ran".to_owned()),
+        passed => Ok(Done::Ran(format!("{passed} tests passed"))),
+    }
+}
+
+/// The server's long runs, at the sizes that its promises name; the whole of it also has the suite
+/// run with SIGPIPE at its default action.
+fn hold(suite: Suite) -> Result<Done, String> {
+    let mut cargo = run::cargo();
+    cargo.args(["test", "-p", "peer-tests", "--test", "it", "--"]);
+    cargo.args([
+        "hold::soak",
+        "hold::strangers::from",
+        "hold::lifecycle::stop_and_start",
+    ]);
+    if suite == Suite::Whole {
+        cargo.arg("hold::sigpipe").env("PEER_SIGPIPE_SUITE", "1");
+    }
+    for (variable, size) in [
+        ("PEER_SOAK_SECONDS", "30"),
+        ("PEER_STRANGERS", "1000"),
+        ("PEER_RESTARTS", "1000"),
+    ] {
+        if std::env::var_os(variable).is_none() {
+            cargo.env(variable, size);
+        }
+    }
+    let output = run::run(&mut cargo, Show::Always)?;
     match targets::passed(&output) {
         0 => Err("no test ran".to_owned()),
         passed => Ok(Done::Ran(format!("{passed} tests passed"))),
