@@ -7,18 +7,18 @@ use crate::run::{self, Done, Outcome, Show};
 /// The workspace of the harness, from the main one.
 const HARNESS: &str = "tests/bench-peers/Cargo.toml";
 
+/// The parts of the harness that write a table.
+const TABLES: [&str; 3] = ["fetches", "strangers", "bridge"];
+
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     match arguments.split_first() {
         Some((part, [])) if part == "counts" => counts_step().map(|_| ()),
         Some((part, words)) if part == "peers" => measure("table", words),
-        Some((part, words)) if matches!(part.as_str(), "strangers" | "bridge") => {
-            measure(part, words)
-        }
+        Some((part, words)) if TABLES.contains(&part.as_str()) => measure(part, words),
         None => measure("table", &[]),
-        _ => Err(
-            "bench takes `peers`, `strangers` or `bridge`, with `word=value…`, or `counts`"
-                .to_owned(),
-        ),
+        _ => Err(format!(
+            "bench takes `peers` or one of {TABLES:?}, with words `name=value`; or `counts`"
+        )),
     }
 }
 
@@ -38,8 +38,19 @@ fn measure(part: &str, words: &[String]) -> Outcome {
     if !cfg!(target_os = "linux") {
         return Err("placement and CPU times are read in the ways of Linux".to_owned());
     }
+    run::run(
+        harness("build").args(["--release", "--package", "bench-rivals"]),
+        Show::OnFailure,
+    )?;
     let mut cargo = harness("run");
-    cargo.args(["--release", "--", part, "out=docs"]);
+    cargo.args([
+        "--release",
+        "--package",
+        "bench-peers",
+        "--",
+        part,
+        "out=docs",
+    ]);
     run::run(cargo.args(words), Show::Always).map(|_| ())
 }
 

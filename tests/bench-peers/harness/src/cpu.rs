@@ -88,3 +88,16 @@ pub(crate) fn busy(cpus: &[usize]) -> f64 {
     }
     ticks / TICKS_PER_SECOND
 }
+
+/// CPU seconds of all child processes that have ended and were waited for.
+pub(crate) fn children() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the name, which may hold anything: the state is the third field, these two are the
+    // sixteenth and seventeenth.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks = fields.split_whitespace().skip(13).take(2);
+    ticks
+        .filter_map(|field| field.parse::<f64>().ok())
+        .sum::<f64>()
+        / TICKS_PER_SECOND
+}

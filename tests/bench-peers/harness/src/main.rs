@@ -1,9 +1,9 @@
 //! Measures servers and clients of byte ranges against each other, side by side.
 //!
-//! One program plays every part of ours: `serve` is an app that shares a file, `load` is a client
-//! that asks and checks, `table` places them and others on CPUs, runs them in turn and judges.
-//! `attack` is a thousand strangers and more, `strangers` finds out what they cost.
-//! `bridge` tells what a bridge costs. `cargo xtask bench` starts it.
+//! One program plays every part of ours: `serve` is an app that shares a file, `fetch` one that
+//! fetches, `load` is a client that asks and checks, `table` and `fetches` place them and others on
+//! CPUs, run them in turn and compare. `attack` is a thousand strangers and more, `strangers` finds
+//! out what they cost, `bridge` what a bridge costs. `cargo xtask bench` starts it.
 
 use std::process::ExitCode;
 
@@ -11,6 +11,7 @@ mod attack;
 mod bridge;
 mod content;
 mod cpu;
+mod fetch;
 mod load;
 mod probe;
 mod report;
@@ -29,13 +30,15 @@ fn main() -> ExitCode {
         "attack" => attack::run(rest),
         "bridge" => bridge::run(rest),
         "bridge-serve" => bridge::serve(rest),
+        "fetch" => fetch::run(rest),
+        "fetches" => fetch::table(rest),
         "serve" => serve::run(rest),
         "load" => load::run(rest),
         "probe" => probe::run(rest),
         "strangers" => strangers::run(rest),
         "table" => table::run(rest),
         "units" => units::run(rest),
-        _ => Err("one of: attack, bridge, load, probe, serve, strangers, table, units".to_owned()),
+        part => Err(format!("no part `{part}`")),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -33,7 +33,7 @@ fn per_cpu(figures: &Figures) -> f64 {
 /// One row, as it comes.
 pub(crate) fn print(measured: &Measured) {
     let base = &measured.outcomes[0];
-    println!("{}", measured.row.name);
+    println!("{}", measured.name);
     for outcome in &measured.outcomes {
         let ratio = |of: fn(&Figures) -> f64| {
             let ratios: Vec<f64> = outcome
@@ -94,9 +94,43 @@ fn others(measured: &Measured) -> f64 {
     1.0 - own / all().map(|f| f.busy).sum::<f64>()
 }
 
-/// Writes `benchmarks.json` and `benchmarks.svg` into `out`, and the table into its `BENCHMARKS.md`.
+/// Which of the two tables: servers, or clients.
+#[derive(Clone, Copy)]
+pub(crate) enum Report {
+    Servers,
+    Clients,
+}
+
+impl Report {
+    /// What `cargo xtask bench` calls it.
+    fn command(self) -> &'static str {
+        match self {
+            Self::Servers => "peers",
+            Self::Clients => "fetches",
+        }
+    }
+
+    /// What its files are called.
+    fn stem(self) -> &'static str {
+        match self {
+            Self::Servers => "benchmarks",
+            Self::Clients => "benchmarks-fetch",
+        }
+    }
+
+    /// What the last column but one shows the cost of.
+    fn cost(self) -> (&'static str, fn(&Figures) -> f64) {
+        match self {
+            Self::Servers => ("server", |figures| figures.server_cpu),
+            Self::Clients => ("client", |figures| figures.client_cpu),
+        }
+    }
+}
+
+/// Writes the figures of every round and a chart into `out`, and the table into its `BENCHMARKS.md`.
 pub(crate) fn write(
     out: &Path,
+    which: Report,
     measured: &[Measured],
     rounds: u64,
     time: Duration,
@@ -120,19 +154,20 @@ pub(crate) fn write(
                     json!({"side": outcome.side, "rounds": rounds})
                 })
                 .collect();
-            json!({"work": row.row.name, "two_cpus": row.row.two_cpus, "sides": sides})
+            json!({"work": row.name, "two_cpus": row.two_cpus, "sides": sides})
         })
         .collect();
     let json = json!({"rounds": rounds, "milliseconds": time.as_millis() as u64, "rows": rows});
-    put(out, "benchmarks.json", &format!("{json:#}\n"))?;
+    let stem = which.stem();
+    put(out, &format!("{stem}.json"), &format!("{json:#}\n"))?;
     let document = std::fs::read_to_string(out.join("BENCHMARKS.md"))
         .map_err(|error| format!("BENCHMARKS.md: {error}"))?;
     put(
         out,
         "BENCHMARKS.md",
-        &with_table(&document, "peers", &markdown(measured))?,
+        &with_table(&document, which.command(), &markdown(measured, which))?,
     )?;
-    put(out, "benchmarks.svg", &chart(measured))
+    put(out, &format!("{stem}.svg"), &chart(measured))
 }
 
 pub(crate) fn put(out: &Path, name: &str, text: &str) -> Result<(), String> {
@@ -151,9 +186,10 @@ pub(crate) fn with_table(document: &str, benchmark: &str, table: &str) -> Result
     place.ok_or("BENCHMARKS.md has no place for the table".to_owned())
 }
 
-fn markdown(measured: &[Measured]) -> String {
-    let mut text = String::from(
-        "| work | side | requests/s | ratio by the clock | ratio by CPU time | server, µs of CPU per \
+fn markdown(measured: &[Measured], which: Report) -> String {
+    let (whose, cost) = which.cost();
+    let mut text = format!(
+        "| work | side | requests/s | ratio by the clock | ratio by CPU time | {whose}, µs of CPU per \
          request | others' share |\n| --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for row in measured {
@@ -163,12 +199,12 @@ fn markdown(measured: &[Measured]) -> String {
             let costs: Vec<f64> = outcome
                 .rounds
                 .iter()
-                .map(|f| f.server_cpu / f.requests as f64 * 1e6)
+                .map(|f| cost(f) / f.requests as f64 * 1e6)
                 .collect();
             text += &format!(
                 "| {} | {} | {:.1} | {w:.2} ({w1:.2}–{w3:.2}) | {c:.2} ({c1:.2}–{c3:.2}) | {:.1} | \
                  {:.0} % |\n",
-                row.row.name,
+                row.name,
                 outcome.side,
                 quartiles(&rates)[1],
                 quartiles(&costs)[1],
@@ -183,13 +219,15 @@ fn markdown(measured: &[Measured]) -> String {
 fn chart(measured: &[Measured]) -> String {
     const LEFT: f64 = 270.0;
     const UNIT: f64 = 160.0;
-    let colours = ["#8a8f98", "#2f6fb0", "#c98a2b", "#5d9e5a"];
+    let colours = [
+        "#8a8f98", "#2f6fb0", "#67a3d9", "#c98a2b", "#5d9e5a", "#a86bb5", "#b5615c",
+    ];
     let mut bars = String::new();
     let mut y = 10.0;
     for row in measured {
         for (side, outcome) in row.outcomes.iter().enumerate() {
             let [_, [low, middle, high]] = ratios(row, side);
-            let label = if side == 0 { row.row.name.as_str() } else { "" };
+            let label = if side == 0 { row.name.as_str() } else { "" };
             bars += &format!(
                 "<text x=\"8\" y=\"{0}\">{label}</text><text x=\"215\" y=\"{0}\">{1}</text>\
                  <rect x=\"{LEFT}\" y=\"{y}\" width=\"{2:.1}\" height=\"12\" fill=\"{3}\"/>\

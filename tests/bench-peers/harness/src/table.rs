@@ -13,15 +13,15 @@ use crate::{
     content::{self, HANDLE},
     cpu,
     load::{Figures, Work},
-    report,
+    report::{self, Report},
 };
 
 /// One line of the table.
-pub(crate) struct Row {
-    pub(crate) name: String,
-    pub(crate) work: Work,
+struct Row {
+    name: String,
+    work: Work,
     /// Server and client on a CPU each, instead of both on one.
-    pub(crate) two_cpus: bool,
+    two_cpus: bool,
 }
 
 fn rows(time: Duration) -> Vec<Row> {
@@ -83,7 +83,8 @@ pub(crate) struct Outcome {
 
 /// One row, as it was measured; the first side is what the others are compared to.
 pub(crate) struct Measured {
-    pub(crate) row: Row,
+    pub(crate) name: String,
+    pub(crate) two_cpus: bool,
     pub(crate) outcomes: Vec<Outcome>,
 }
 
@@ -110,12 +111,24 @@ const SIDES: &[Side] = &[
         name: "probe",
         start: probe,
     },
+    Side {
+        name: "axum",
+        start: |place| rival("serve-axum", place),
+    },
+    Side {
+        name: "tiny_http",
+        start: |place| rival("serve-tiny", place),
+    },
+    Side {
+        name: "Go",
+        start: go,
+    },
 ];
 
 /// Where things stand.
 pub(crate) struct Place {
-    scratch: PathBuf,
-    file: PathBuf,
+    pub(crate) scratch: PathBuf,
+    pub(crate) file: PathBuf,
 }
 
 impl Place {
@@ -134,7 +147,7 @@ impl Place {
 pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) port: u16,
-    path: String,
+    pub(crate) path: String,
 }
 
 impl Drop for Server {
@@ -162,7 +175,7 @@ fn free_port() -> Result<u16, String> {
 }
 
 /// nginx as it comes, with one worker, so that it has one CPU as everybody here.
-fn nginx(place: &Place) -> Result<Server, String> {
+pub(crate) fn nginx(place: &Place) -> Result<Server, String> {
     let port = free_port()?;
     let dir = place.scratch.join("nginx");
     fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
@@ -216,6 +229,36 @@ fn probe(place: &Place) -> Result<Server, String> {
     spawn_with_port(Command::new(program).arg("probe").arg(&place.file))
 }
 
+/// The program of the other Rust packages, which is built beside this one.
+pub(crate) fn rivals() -> Result<Command, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let program = program.with_file_name("bench-rivals");
+    if program.exists() {
+        return Ok(Command::new(program));
+    }
+    Err("bench-rivals was not built".to_owned())
+}
+
+fn rival(part: &str, place: &Place) -> Result<Server, String> {
+    spawn_with_port(rivals()?.arg(part).arg(&place.file))
+}
+
+/// Go's own server, built from a file beside the manifest.
+fn go(place: &Place) -> Result<Server, String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("serve.go");
+    let program = place.scratch.join("serve-go");
+    let built = Command::new("go")
+        .args(["build", "-o"])
+        .args([&program, &source])
+        .env("GOPROXY", "off")
+        .status()
+        .map_err(|error| format!("go: {error}"))?;
+    if !built.success() {
+        return Err(format!("go build ended with {built}"));
+    }
+    spawn_with_port(Command::new(program).arg(&place.file))
+}
+
 /// Starts a program that prints its port and ends with its standard input.
 fn spawn_with_port(command: &mut Command) -> Result<Server, String> {
     let mut child = command
@@ -246,32 +289,50 @@ fn wait_for(server: Server) -> Result<Server, String> {
     Ok(server)
 }
 
+/// The words `name=value` that both tables take.
+pub(crate) struct Words<'a>(pub(crate) &'a [String]);
+
+impl Words<'_> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let mut words = self.0.iter();
+        words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    pub(crate) fn number(&self, name: &str, default: u64) -> Result<u64, String> {
+        let Some(text) = self.get(name) else {
+            return Ok(default);
+        };
+        text.parse()
+            .map_err(|_| format!("{name}={text} is no number"))
+    }
+
+    /// Whether the filter `name` lets `value` pass.
+    pub(crate) fn wants(&self, name: &str, value: &str) -> bool {
+        self.get(name)
+            .is_none_or(|filter| filter.split(',').any(|part| value.contains(part)))
+    }
+
+    /// The file that is shared, made if it is not there yet.
+    pub(crate) fn place(&self) -> Result<Place, String> {
+        let scratch = self
+            .get("scratch")
+            .map_or_else(std::env::temp_dir, PathBuf::from);
+        Place::make(&scratch.join("bench-peers"))
+    }
+}
+
 /// `table [rounds=7] [milliseconds=400] [rows=TEXT] [sides=TEXT] [scratch=DIR] [out=DIR]`
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let word = |name: &str| {
-        arguments
-            .iter()
-            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
-    };
-    let number = |name: &str, default: u64| match word(name) {
-        Some(text) => text
-            .parse()
-            .map_err(|_| format!("{name}={text} is no number")),
-        None => Ok(default),
-    };
-    let rounds = number("rounds", 7)?;
-    let time = Duration::from_millis(number("milliseconds", 400)?);
-    let scratch = word("scratch").map_or_else(std::env::temp_dir, PathBuf::from);
-    let place = Place::make(&scratch.join("bench-peers"))?;
-    let wanted = |name: &str, filter: Option<&str>| {
-        filter.is_none_or(|filter| filter.split(',').any(|part| name.contains(part)))
-    };
+    let words = Words(arguments);
+    let rounds = words.number("rounds", 7)?;
+    let time = Duration::from_millis(words.number("milliseconds", 400)?);
+    let place = words.place()?;
 
     let mut measured = Vec::new();
     let mut servers = Vec::new();
     cpu::pin(&[0])?;
     for side in SIDES {
-        if side.name == "nginx" || wanted(side.name, word("sides")) {
+        if side.name == "nginx" || words.wants("sides", side.name) {
             match (side.start)(&place) {
                 Ok(server) => servers.push((side.name, server)),
                 Err(reason) => eprintln!("SKIPPED {}: {reason}", side.name),
@@ -279,7 +340,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         }
     }
     for row in rows(time) {
-        if !wanted(&row.name, word("rows")) {
+        if !words.wants("rows", &row.name) {
             continue;
         }
         let client_cpu = usize::from(row.two_cpus);
@@ -313,12 +374,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
                 outcomes[index].rounds.push(figures);
             }
         }
-        let row = Measured { row, outcomes };
+        let row = Measured {
+            name: row.name,
+            two_cpus: row.two_cpus,
+            outcomes,
+        };
         report::print(&row);
         measured.push(row);
     }
-    if let Some(out) = word("out") {
-        report::write(Path::new(out), &measured, rounds, time)?;
+    if let Some(out) = words.get("out") {
+        report::write(Path::new(out), Report::Servers, &measured, rounds, time)?;
     }
     Ok(())
 }
