@@ -15,11 +15,24 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         Some((part, [])) if part == "counts" => counts_step().map(|_| ()),
         Some((part, words)) if part == "peers" => measure("table", words),
         Some((part, words)) if TABLES.contains(&part.as_str()) => measure(part, words),
-        None => measure("table", &[]),
+        Some((part, [])) if UNITS.contains(&part.as_str()) => units(&[part.as_str()]),
+        None => units(&UNITS),
         _ => Err(format!(
-            "bench takes `peers` or one of {TABLES:?}, with words `name=value`; or `counts`"
+            "bench takes nothing, one of {UNITS:?} or `counts`; or `peers` or one of {TABLES:?}, with \
+             words `name=value`"
         )),
     }
+}
+
+/// The benchmarks of a crate each, by criterion.
+const UNITS: [&str; 3] = ["proto", "core", "net"];
+
+fn units(names: &[&str]) -> Outcome {
+    let mut cargo = harness("bench");
+    for name in names {
+        cargo.args(["--bench", name]);
+    }
+    run::run(&mut cargo, Show::Always).map(|_| ())
 }
 
 fn harness(subcommand: &str) -> Command {
