@@ -38,8 +38,8 @@ pub struct ReadAheadConfig {
     pub blocks: usize,
     /// Bytes asked for at a new place, in whole blocks. 512 KiB unless set.
     pub request_bytes_min: u64,
-    /// Bytes asked for where reading goes on and on: four times as many with each request, up to
-    /// this. 8 MiB unless set.
+    /// Bytes asked for where reading goes on and on: four times as many as were read on so far, up
+    /// to this. 8 MiB unless set.
     pub request_bytes_max: u64,
     /// Requests open at a time. 2 unless set; from 1 to 64.
     pub requests: usize,
@@ -112,8 +112,10 @@ struct Lane {
     next: u64,
     /// Offset behind the last; `None`: not known.
     end: Option<u64>,
-    /// Bytes last asked for.
+    /// Bytes last asked for; 0 before the first request.
     window: u64,
+    /// Where the reading on began that led to this request.
+    begun: u64,
     open: bool,
     used: u64,
     /// The slot that holds the first part of the block that `next` lies in.
@@ -261,6 +263,7 @@ impl ReadAhead {
                     next: start,
                     end: len.map(|len| start.saturating_add(len)),
                     window: len.unwrap_or(u64::MAX),
+                    begun: self.begun(lane, start),
                     open: true,
                     used,
                     slot,
@@ -347,6 +350,7 @@ impl ReadAhead {
             next: start,
             end,
             window: len.unwrap_or(u64::MAX),
+            begun: self.begun(lane, start),
             open: leads_on && end.is_none_or(|end| start < end),
             used,
             slot,
@@ -455,9 +459,8 @@ impl ReadAhead {
     fn window(&self, lane: &Lane, start: u64) -> Option<u64> {
         let leads_on = self.leads_to(lane, start);
         let window = if leads_on {
-            // The request before may have ended early, at what is kept.
-            let before = lane.window.max(self.config.request_bytes_min);
-            before.saturating_mul(4).min(self.config.request_bytes_max)
+            let (min, max) = (self.config.request_bytes_min, self.config.request_bytes_max);
+            (start - lane.begun).saturating_mul(4).clamp(min, max)
         } else {
             self.config.request_bytes_min
         };
@@ -534,9 +537,19 @@ impl ReadAhead {
         free.min_by_key(key)
     }
 
-    /// Whether a request is over that brought everything up to `start`, but for what is kept.
+    /// Whether a lane brought everything up to `start`, but for what is kept.
     fn leads_to(&self, lane: &Lane, start: u64) -> bool {
-        !lane.open && lane.window > 0 && lane.next <= start && self.is_kept(lane.next, start)
+        lane.window > 0 && lane.next <= start && self.is_kept(lane.next, start)
+    }
+
+    /// Where the reading on began that goes on at `start` over this lane.
+    fn begun(&self, lane: usize, start: u64) -> u64 {
+        let lane = &self.lanes[lane];
+        if self.leads_to(lane, start) {
+            lane.begun
+        } else {
+            start
+        }
     }
 
     /// Whether all blocks from `start` to `end` are kept, in part at least.
@@ -780,9 +793,8 @@ mod tests {
     #[test]
     fn what_is_held_is_not_asked_for() {
         let mut model = Model::new(1005);
-        for position in [520, 530, 540] {
-            model.check(position, 1);
-        }
+        model.latency = Duration::from_micros(1);
+        model.check(520, 1);
         model.policy.handle_closed(0);
         model.policy.handle_closed(1);
         model.requests.clear();
@@ -833,22 +845,47 @@ mod tests {
 
     #[test]
     fn a_large_part_that_is_kept_is_not_asked_for_again() {
+        for (kept, around) in [
+            // Half of what can be kept, and the end of what would be asked for is in it.
+            (20..52, [(0, 80), (80, 120), (520, 1280)]),
+            // More than a quarter of what would be asked for.
+            (20..35, [(0, 80), (80, 120), (350, 1280)]),
+            // Less, but at its end.
+            (37..40, [(0, 80), (80, 290), (400, 1280)]),
+            // And less in its midst, of which the last block is like any other.
+            (20..27, [(0, 80), (80, 320), (400, 1280)]),
+        ] {
+            let mut model = Model::with(large(), 4000);
+            model.latency = Duration::from_micros(1);
+            for block in kept.clone() {
+                model.check(10 * block, 10);
+            }
+            model.policy.lanes.fill(Lane::default());
+            model.requests.clear();
+            let mut position = 0;
+            while position < 1000 {
+                position += model.read(position, 10).len() as u64;
+            }
+            // What follows is asked for as by one who came straight on.
+            assert_eq!(model.requests, around, "{kept:?}");
+        }
+    }
+
+    #[test]
+    fn what_costs_less_than_a_request_is_asked_for_again() {
         let mut model = Model::with(large(), 4000);
-        model.latency = Duration::from_micros(1);
-        // Half of what can be kept.
-        for block in 20..52 {
+        // Ten blocks' time for a request, so eight of them are a short way.
+        model.latency = Duration::from_millis(10);
+        for block in (12..20).chain(22..30) {
             model.check(10 * block, 10);
         }
-        model.policy.handle_closed(0);
-        model.policy.handle_closed(1);
+        model.policy.lanes.fill(Lane::default());
         model.requests.clear();
         let mut position = 0;
-        while position < 1000 {
+        while position < 400 {
             position += model.read(position, 10).len() as u64;
         }
-        // And what follows is asked for as by one who came straight on.
-        let around = [(0, 80), (80, 120), (520, 1280)];
-        assert_eq!(model.requests, around);
+        assert_eq!(model.requests, [(0, 80), (80, 320)]);
     }
 
     #[test]
@@ -858,8 +895,6 @@ mod tests {
         for block in 300..364 {
             model.check(10 * block, 1);
         }
-        model.policy.handle_closed(0);
-        model.policy.handle_closed(1);
         model.requests.clear();
         model.policy.lanes.fill(Lane::default());
         model.policy.lanes[0].next = 2000;
