@@ -4,8 +4,8 @@
 //! compete with strangers only. There the newest gets in: a paired peer sends its head at once and
 //! is out of this budget within milliseconds, while whoever fills it is there to stay. Whoever
 //! holds most pays first, so that one host cannot push out all others. And whoever has not been
-//! listened to yet stays before whoever is known to be silent: else a burst of strangers would push
-//! out a peer whose head is there and whose thread had no turn.
+//! listened to yet stays before whoever was: else a burst of strangers would push out a peer whose
+//! head is there and whose thread had no turn.
 
 use core::{cmp::Reverse, net::IpAddr};
 
@@ -39,9 +39,9 @@ impl Default for Limits {
 pub enum Standing {
     /// Has not shown the token since it came.
     Stranger {
-        /// It is being waited for. Otherwise it was not listened to since it came, or since it last
-        /// sent something, and the token may be among what is there.
-        silent: bool,
+        /// It was listened to, and did not show it then. Otherwise its thread had no turn yet, and
+        /// the token may be among what is there.
+        heard: bool,
     },
     /// Has shown it, and waits for its next request since this point of a growing count.
     Idle(u64),
@@ -103,7 +103,8 @@ pub fn admit_stranger(limits: &Limits, address: IpAddr, holders: &[Holder]) -> D
 }
 
 /// Which stranger gives way, by its arrival number, where room is needed, in the budget or of the
-/// system's: one of the address that holds most, a silent one if there is one, the oldest of those.
+/// system's: one of the address that holds most, one that was heard if there is one, the oldest of
+/// those.
 #[must_use]
 pub fn stranger_to_go(holders: &[Holder]) -> Option<u64> {
     let strangers = || {
@@ -120,10 +121,13 @@ pub fn stranger_to_go(holders: &[Holder]) -> Option<u64> {
     strangers().max_by_key(key).map(|holder| holder.arrival)
 }
 
-/// The greater, the sooner a stranger has to go: the silent before the others, the oldest first.
+/// The greater, the sooner a stranger has to go: who was heard before the others, the oldest first.
+///
+/// What a stranger sends meanwhile does not count: else whoever keeps the server busy would outlast a
+/// peer whose head is still on its way.
 fn patience(holder: &&Holder) -> (bool, Reverse<u64>) {
-    let silent = holder.standing == Standing::Stranger { silent: true };
-    (silent, Reverse(holder.arrival))
+    let heard = holder.standing == Standing::Stranger { heard: true };
+    (heard, Reverse(holder.arrival))
 }
 
 /// Decides about a connection from `address` that has just shown the token. An idle connection
@@ -175,8 +179,8 @@ mod tests {
         paired_per_address: 3,
     };
 
-    const SILENT: Standing = Standing::Stranger { silent: true };
-    const UNHEARD: Standing = Standing::Stranger { silent: false };
+    const HEARD: Standing = Standing::Stranger { heard: true };
+    const UNHEARD: Standing = Standing::Stranger { heard: false };
 
     fn address(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])
@@ -195,7 +199,7 @@ mod tests {
     #[test]
     fn a_stranger_never_takes_the_place_of_who_showed_the_token() {
         let idle = [(1, Standing::Idle(1)), (1, Standing::Idle(2))];
-        let strangers = [(1, Standing::Stranger { silent: true }); 3];
+        let strangers = [(1, Standing::Stranger { heard: true }); 3];
         let rows: Vec<_> = idle.into_iter().chain(strangers).collect();
         // The oldest stranger's place is 2: the two before it have shown the token.
         let decision = admit_stranger(&LIMITS, address(1), &holders(&rows));
@@ -210,42 +214,42 @@ mod tests {
         use Standing::Busy;
         for (rows, from, expected) in [
             (&[][..], 1, Admit),
-            (&[(1, SILENT), (1, SILENT)], 1, Admit),
+            (&[(1, HEARD), (1, HEARD)], 1, Admit),
             // One address pays itself, even while there is room for others.
-            (&[(1, SILENT), (1, SILENT), (1, SILENT)], 1, Replace(0)),
-            (&[(1, SILENT), (1, SILENT), (1, SILENT)], 2, Admit),
+            (&[(1, HEARD), (1, HEARD), (1, HEARD)], 1, Replace(0)),
+            (&[(1, HEARD), (1, HEARD), (1, HEARD)], 2, Admit),
             // Full: whoever holds most pays, with its oldest.
             (
-                &[(2, SILENT), (1, SILENT), (1, SILENT), (1, SILENT)],
+                &[(2, HEARD), (1, HEARD), (1, HEARD), (1, HEARD)],
                 2,
                 Replace(1),
             ),
             (
-                &[(2, SILENT), (1, SILENT), (1, SILENT), (3, SILENT)],
+                &[(2, HEARD), (1, HEARD), (1, HEARD), (3, HEARD)],
                 4,
                 Replace(1),
             ),
             // All hold the same: the oldest.
             (
-                &[(4, SILENT), (3, SILENT), (2, SILENT), (1, SILENT)],
+                &[(4, HEARD), (3, HEARD), (2, HEARD), (1, HEARD)],
                 5,
                 Replace(0),
             ),
             (
-                &[(1, SILENT), (2, SILENT), (1, SILENT), (2, SILENT)],
+                &[(1, HEARD), (2, HEARD), (1, HEARD), (2, HEARD)],
                 5,
                 Replace(0),
             ),
-            // Whoever was not listened to yet stays, while there is somebody silent.
-            (&[(1, UNHEARD), (1, SILENT), (1, SILENT)], 1, Replace(1)),
+            // Whoever was not listened to yet stays, while there is somebody who was.
+            (&[(1, UNHEARD), (1, HEARD), (1, HEARD)], 1, Replace(1)),
             (
-                &[(1, UNHEARD), (2, UNHEARD), (3, SILENT), (4, SILENT)],
+                &[(1, UNHEARD), (2, UNHEARD), (3, HEARD), (4, HEARD)],
                 5,
                 Replace(2),
             ),
             // But one address does not keep the others out by it.
             (
-                &[(1, UNHEARD), (1, UNHEARD), (2, SILENT), (1, UNHEARD)],
+                &[(1, UNHEARD), (1, UNHEARD), (2, HEARD), (1, UNHEARD)],
                 3,
                 Replace(0),
             ),
@@ -271,11 +275,7 @@ mod tests {
         use Standing::{Busy, Idle};
         for (rows, from, expected) in [
             (&[][..], 1, Admit),
-            (
-                &[(1, SILENT), (1, SILENT), (1, SILENT), (1, SILENT)],
-                1,
-                Admit,
-            ),
+            (&[(1, HEARD), (1, HEARD), (1, HEARD), (1, HEARD)], 1, Admit),
             (&[(1, Busy), (1, Busy), (1, Idle(5))], 1, Replace(2)),
             (&[(1, Busy), (1, Busy), (1, Busy)], 1, Refuse),
             (&[(1, Busy), (1, Busy), (1, Busy)], 2, Admit),
@@ -318,7 +318,7 @@ mod tests {
             }
             present.push(Holder {
                 address: from,
-                standing: SILENT,
+                standing: HEARD,
                 arrival,
             });
             assert!(present.len() <= LIMITS.strangers);

@@ -194,14 +194,12 @@ impl<'a> Driver<'a> {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
         } else {
-            self.connection.set_silent(true);
+            self.connection.set_heard();
         }
         let received = self.stream.read(self.machine.receive_buffer());
         self.now = read_clocks();
         if waits {
             self.connection.set_busy();
-        } else {
-            self.connection.set_silent(false);
         }
         match received {
             Ok(0) => self.machine.handle_eof(self.now),

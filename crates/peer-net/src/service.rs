@@ -85,7 +85,7 @@ pub(crate) fn count(counter: &AtomicU64) {
 /// Values of [`Connection::standing`] below this are no points in time.
 const IDLE_FROM: u64 = 3;
 const UNHEARD: u64 = 0;
-const SILENT: u64 = 1;
+const HEARD: u64 = 1;
 const BUSY: u64 = 2;
 
 /// Time for a newcomer's head to arrive, in which it does not give way to a shortage of the system's:
@@ -101,7 +101,7 @@ pub(crate) struct Connection {
     pub(crate) address: IpAddr,
     arrival: u64,
     arrived: Instant,
-    /// [`UNHEARD`], [`SILENT`], [`BUSY`], or idle since that many milliseconds after the server's start.
+    /// [`UNHEARD`], [`HEARD`], [`BUSY`], or idle since that many milliseconds after the server's start.
     standing: AtomicU64,
     /// Number of the token it was last authorized with.
     token: AtomicU64,
@@ -114,8 +114,8 @@ pub(crate) struct Connection {
 impl Connection {
     fn standing(&self) -> Standing {
         match self.standing.load(Ordering::SeqCst) {
-            UNHEARD => Standing::Stranger { silent: false },
-            SILENT => Standing::Stranger { silent: true },
+            UNHEARD => Standing::Stranger { heard: false },
+            HEARD => Standing::Stranger { heard: true },
             BUSY => Standing::Busy,
             since => Standing::Idle(since),
         }
@@ -129,10 +129,9 @@ impl Connection {
         !was_cut
     }
 
-    /// States whether a connection that has not shown the token is being waited for.
-    pub(crate) fn set_silent(&self, silent: bool) {
-        let standing = if silent { SILENT } else { UNHEARD };
-        self.standing.store(standing, Ordering::Relaxed);
+    /// States that a connection which has not shown the token is listened to, from now on.
+    pub(crate) fn set_heard(&self) {
+        self.standing.store(HEARD, Ordering::Relaxed);
     }
 
     pub(crate) fn set_busy(&self) {

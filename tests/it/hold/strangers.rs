@@ -533,3 +533,90 @@ fn that_come_in_a_burst() {
     }
     deserted(&server);
 }
+
+/// A stream that tells when it is first read from.
+struct Telling {
+    stream: MemoryStream,
+    read: Arc<Gate>,
+}
+
+impl Stream for Telling {
+    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read.open();
+        self.stream.read(buf)
+    }
+
+    fn write(&self, buf: &[u8]) -> io::Result<usize> {
+        self.stream.write(buf)
+    }
+
+    fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.stream.set_read_timeout(timeout)
+    }
+
+    fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.stream.set_write_timeout(timeout)
+    }
+
+    fn shutdown_write(&self) -> io::Result<()> {
+        self.stream.shutdown_write()
+    }
+
+    fn hang_up(&self) {
+        self.stream.hang_up();
+    }
+}
+
+/// Strangers who keep the server busy do not outlast a peer whose head is still on its way: it is
+/// silent for these milliseconds, and they never are.
+#[test]
+fn that_are_never_silent() {
+    let server = PeerServer::builder(TOKEN, resolver(1 << 20))
+        .deadlines(short_deadlines())
+        .start()
+        .unwrap();
+    let server = Arc::new(server);
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let serve = |stream: Arc<dyn Stream>| {
+        let server = Arc::clone(&server);
+        thread::spawn(move || server.serve_stream(stream, address))
+    };
+    let mut threads = Vec::new();
+    let mut strangers = Vec::new();
+    // Each has asked with a wrong token, and does not take the answer.
+    let room = Limits::default().strangers_per_address - 1;
+    for _ in 0..room {
+        let (ours, theirs) = pair(200, &Faults::none());
+        threads.push(serve(Arc::new(ours)));
+        theirs.write_all(&request("any", "wrong", "")).unwrap();
+        strangers.push(theirs);
+    }
+    eventually("all have asked", || {
+        server.stats().tokens_refused == room as u64
+    });
+    let read = Arc::new(Gate::default());
+    let (ours, theirs) = pair(4096, &Faults::none());
+    theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+    let telling = Telling {
+        stream: ours,
+        read: Arc::clone(&read),
+    };
+    threads.push(serve(Arc::new(telling)));
+    read.wait();
+    for n in 1..=5 {
+        let (ours, stranger) = pair(4096, &Faults::none());
+        threads.push(serve(Arc::new(ours)));
+        strangers.push(stranger);
+        eventually("the next is in", || server.stats().evicted >= n);
+    }
+    let more = "Range: bytes=0-999\r\nConnection: close\r\n";
+    theirs
+        .write_all(&request("any", TOKEN, more))
+        .expect("it had to give way");
+    assert!(theirs.read_to_end().unwrap().ends_with(patterned(0, 1_000)));
+    drop(strangers);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    deserted(&server);
+}

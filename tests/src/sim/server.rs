@@ -118,7 +118,7 @@ impl Server {
             link,
             machine: ServerConnection::new(self.config, random, now(context.time)),
             address,
-            standing: Standing::Stranger { silent: true },
+            standing: Standing::Stranger { heard: true },
             arrival: self.accepted,
             pending: Vec::new(),
             written: 0,
