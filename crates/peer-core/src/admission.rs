@@ -99,14 +99,17 @@ pub fn admit_stranger(limits: &Limits, address: IpAddr, holders: &[Holder]) -> D
     if strangers().count() < limits.strangers {
         return Decision::Admit;
     }
-    stranger_to_go(holders).map_or(Decision::Refuse, Decision::Replace)
+    stranger_to_go(limits, holders).map_or(Decision::Refuse, Decision::Replace)
 }
 
 /// Which stranger gives way, by its arrival number, where room is needed, in the budget or of the
 /// system's: one of the address that holds most, one that was heard if there is one, the oldest of
 /// those.
+///
+/// Addresses with no more than a sixth of the budget are equals in that: else strangers who hold it
+/// with one connection for each of many addresses would have a peer pay that opens two at once.
 #[must_use]
-pub fn stranger_to_go(holders: &[Holder]) -> Option<u64> {
+pub fn stranger_to_go(limits: &Limits, holders: &[Holder]) -> Option<u64> {
     let strangers = || {
         holders
             .iter()
@@ -117,7 +120,8 @@ pub fn stranger_to_go(holders: &[Holder]) -> Option<u64> {
             .filter(move |holder| holder.address == address)
             .count()
     };
-    let key = |holder: &&Holder| (held(holder.address), patience(holder));
+    let fair = limits.strangers / 6;
+    let key = |holder: &&Holder| (held(holder.address).max(fair), patience(holder));
     strangers().max_by_key(key).map(|holder| holder.arrival)
 }
 
@@ -267,6 +271,25 @@ mod tests {
             ..LIMITS
         };
         assert_eq!(admit_stranger(&none, address(1), &[]), Decision::Refuse);
+    }
+
+    #[test]
+    fn a_fair_share_is_not_paid_for() {
+        let limits = Limits {
+            strangers: 12,
+            strangers_per_address: 10,
+            ..LIMITS
+        };
+        // One connection for each of ten addresses, and a peer that opens two at once.
+        let mut rows: Vec<_> = (10..20).map(|last| (last, HEARD)).collect();
+        rows.extend([(1, HEARD), (1, HEARD)]);
+        let newcomer = |last| admit_stranger(&limits, address(last), &holders(&rows));
+        assert_eq!(newcomer(1), Decision::Replace(0), "not the peer's first");
+        assert_eq!(newcomer(30), Decision::Replace(0));
+        // One more, and it holds more than anybody else does.
+        rows[3] = (1, HEARD);
+        let newcomer = |last| admit_stranger(&limits, address(last), &holders(&rows));
+        assert_eq!(newcomer(30), Decision::Replace(3));
     }
 
     #[test]

@@ -225,7 +225,7 @@ impl Service {
             all.any(|other| other.arrival == arrival && other.arrived.elapsed() < HEAD_START)
         };
         holders.retain(|holder| !is_new(holder.arrival));
-        let chosen = admission::stranger_to_go(&holders);
+        let chosen = admission::stranger_to_go(&self.config.limits, &holders);
         if let Some(arrival) = chosen {
             self.evict(&mut connections, arrival);
         }
