@@ -1,4 +1,5 @@
-//! What a request allocates: its handle, and nothing else.
+//! What a request allocates: its handle, and nothing else. And what a remote source holds: no more than
+//! it was told to.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,19 +13,23 @@ use std::{
     time::Duration,
 };
 
-use peer_net::{ByteSource, PeerServer, SourceResolver, stream::Stream};
+use peer_net::{
+    ByteSource, PeerClient, PeerServer, RemoteSource, RemoteSourceConfig, SourceResolver,
+    stream::Stream,
+};
 
 const LENGTH: u64 = 1 << 20;
 
-struct Zeros;
+/// A source of so many zeros.
+struct Zeros(u64);
 
 impl ByteSource for Zeros {
     fn len(&self) -> Option<u64> {
-        Some(LENGTH)
+        Some(self.0)
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let left = LENGTH.saturating_sub(offset);
+        let left = self.0.saturating_sub(offset);
         let n = buf.len().min(usize::try_from(left).unwrap());
         buf[..n].fill(0);
         Ok(n)
@@ -91,7 +96,7 @@ fn allocations(server: &PeerServer, range: u64, requests: u64) -> u64 {
 
 #[test]
 fn a_request_allocates_its_handle_alone() {
-    let source: Arc<dyn ByteSource> = Arc::new(Zeros);
+    let source: Arc<dyn ByteSource> = Arc::new(Zeros(LENGTH));
     let resolver: SourceResolver = Arc::new(move |_| Some(Arc::clone(&source)));
     let server = PeerServer::builder("t", resolver).start().unwrap();
     // One that fits into one write, and one that takes a large block.
@@ -108,4 +113,44 @@ fn a_request_allocates_its_handle_alone() {
             "allocations of 100 requests for {range} bytes"
         );
     }
+}
+
+#[test]
+fn a_remote_source_holds_its_blocks_and_no_more() {
+    const LEN: u64 = 40 << 20;
+    let source: Arc<dyn ByteSource> = Arc::new(Zeros(LEN));
+    let resolver: SourceResolver = Arc::new(move |_| Some(Arc::clone(&source)));
+    let server = PeerServer::start("127.0.0.1:0", "t", resolver).unwrap();
+    let client = PeerClient::builder(server.local_addr().to_string(), "t");
+    let client = client.build().unwrap();
+    let mut config = RemoteSourceConfig::default();
+    config.read_ahead.blocks = 16;
+    config.read_ahead.requests = 4;
+    let bound = (16 + 4) * config.read_ahead.block_bytes as u64;
+    let mut buf = vec![1; 256 * 1024];
+    // Threads of the server are not counted; whoever reads does all the work of the source.
+    let counted = allocation_counter::measure(|| {
+        let source = RemoteSource::open_with(&client, "a", config).unwrap();
+        let mut read = |offset| {
+            let n = source.read_at(offset, &mut buf).unwrap();
+            assert!(buf[..n].iter().all(|byte| *byte == 0));
+            n as u64
+        };
+        let mut offset = 0;
+        while offset < LEN {
+            offset += read(offset);
+        }
+        // And to and fro, so that every request that may be open is.
+        for step in 0..200 {
+            read(step * 7_340_033 % LEN);
+        }
+    });
+    // Heads, buffers of connections and the policy's own numbers.
+    let beside = 256 * 1024;
+    assert!(
+        counted.bytes_max <= bound + beside,
+        "{} bytes at once, {bound} in blocks",
+        counted.bytes_max
+    );
+    assert!(counted.bytes_max > bound / 2, "nothing was measured");
 }
