@@ -88,6 +88,8 @@ fn play(steps: &[Step]) {
                 ],
                 "step {number}"
             );
+            let policy = head.field("Cross-Origin-Resource-Policy");
+            assert_eq!(policy, Some("same-origin"));
             assert_eq!(head.field("X-Content-Type-Options"), Some("nosniff"));
         }
         assert_eq!(
