@@ -159,12 +159,20 @@ fn the_page_lists_plays_and_gets_over_a_peer_that_is_gone() {
     let click =
         |what: &str| browser.run("document.querySelector(given).click()", Value::from(what));
     browser.go(&open.url);
-    let rest = shown(&browser, "text('count')");
+    // How long they are is learned once they can be seen.
+    let rest = shown(
+        &browser,
+        "text('list').match(/1:00/g)?.length === 5 || visible('trouble')",
+    );
     assert_eq!(rest["peer"], *sharing.address);
     assert_eq!(rest["count"], "5 tracks");
     assert_eq!(rest["message"], "");
     assert_eq!(rest["title"], Value::Null);
     let rows = rest["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 5, "{rest}");
+    for row in rows {
+        assert!(row.as_str().unwrap().contains("\n1:00\n"), "{rest}");
+    }
     assert!(
         rows[4].as_str().unwrap().contains("Ünïcødé — <b>&amp;.wav"),
         "{rest}"
@@ -200,23 +208,28 @@ fn the_page_lists_plays_and_gets_over_a_peer_that_is_gone() {
 
     // The peer goes; what was not fetched yet cannot be played, and the page says why.
     sharing.kill();
-    click("#list li:nth-child(1) button");
+    click("#list li:nth-child(5) button");
+    // What it fetched to learn the length is still there.
+    browser.run(seek, json!(50));
     let gone = shown(&browser, "visible('trouble')");
     assert_eq!(gone["trouble"], "The peer is gone.");
     assert_eq!(gone["rows"].as_array().unwrap().len(), 5);
-    assert_eq!(gone["total"], "–:––");
-    assert_eq!(gone["film"], false);
     keep_picture(&browser, "page-gone.png");
     click("#retry");
     let still = shown(&browser, "!document.getElementById('retry').disabled");
     assert_eq!(still["trouble"], "The peer is gone.");
-    // It comes back, and the button that plays is enough.
+    // It comes back, and the media goes on where it was to.
     sharing = share(&scratch, &port).unwrap();
-    click("#toggle");
-    let back = shown(&browser, "media.currentTime > 0.3 && media.videoWidth");
+    click("#retry");
+    let back = shown(&browser, "!visible('trouble') && media.currentTime > 50.3");
     assert_eq!(back["trouble"], Value::Null);
-    assert_eq!(back["film"], true);
-    assert_eq!(back["title"], "Test card.mp4");
+    assert_eq!(back["title"], "Ünïcødé — <b>&amp;.wav");
+    assert!(back["at"].as_f64().unwrap() > 50.3, "{back}");
+    // Films are shown.
+    click("#list li:nth-child(1) button");
+    let film = shown(&browser, "media.currentTime > 0.3 && media.videoWidth");
+    assert_eq!(film["film"], true);
+    assert_eq!(film["title"], "Test card.mp4");
 
     // On a phone, and in the dark.
     let metrics = json!({ "width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": true });
