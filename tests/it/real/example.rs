@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use peer_tests::raw::RawPeer;
+
 use super::harness::{Scratch, Share, assert_same, noise, peer, program, run, succeed};
 use super::media::{FLAC, M4A, MP3, OGG, WAV};
 
@@ -110,6 +112,9 @@ fn explains_itself_and_says_what_it_did_not_understand() {
     }
     for arguments in [
         vec!["share", "no such file"],
+        vec!["share", "--allow-origin", "*", "."],
+        vec!["share", "--allow-origin", "https://player.example/", "."],
+        vec!["open", "127.0.0.1:1", "token"],
         vec!["list", "127.0.0.1:1", "token"],
     ] {
         let ran = run(&mut peer(&arguments).unwrap());
@@ -436,4 +441,33 @@ fn a_token_is_fresh_or_kept() {
     let share = ["share", "--token-file", "token", "song.mp3"];
     let ran = run(peer(share).unwrap().current_dir(scratch.path()));
     assert_eq!(ran.status.code(), Some(1), "{}", ran.text());
+}
+
+#[test]
+fn lets_in_pages_of_the_origins_it_is_told_of() {
+    let scratch = Scratch::new();
+    let file = scratch.write("a.txt", b"content");
+    let origins = ["https://player.example", "http://localhost:8080"];
+    let mut options = vec!["--bind", "127.0.0.1"];
+    for origin in origins {
+        options.extend(["--allow-origin", origin]);
+    }
+    let Some(share) = Share::with(options, [file]) else {
+        return;
+    };
+    let ask = |origin: &str| {
+        let mut peer = RawPeer::connect(share.address.parse().unwrap()).unwrap();
+        let line = format!("Origin: {origin}\r\n{}\r\n", share.authorization());
+        let request = format!("GET /track/a.txt HTTP/1.1\r\nHost: a\r\n{line}\r\n");
+        peer.send(request.as_bytes()).unwrap();
+        peer.read_response(false).unwrap().unwrap()
+    };
+    for origin in origins {
+        let answer = ask(origin);
+        assert_eq!(answer.content, b"content");
+        assert_eq!(answer.field("Access-Control-Allow-Origin"), Some(origin));
+    }
+    let answer = ask("https://other.example");
+    assert_eq!(answer.content, b"content");
+    assert_eq!(answer.field("Access-Control-Allow-Origin"), None);
 }
