@@ -10,9 +10,19 @@ use crate::toolchain::{self, Std};
 /// The distribution's compiler with the source of its standard library.
 const COMPILER: &[&str] = &["rustc-web", "rust-web-src"];
 
-/// The packages that hold a whole toolchain of one release, and the libraries these need.
+/// The packages that hold a whole toolchain of one release, and the libraries that their programs
+/// need, which unpacking does not bring.
 const EXACT: &[&str] = &["rustc-web", "libstd-rust-web-dev", "cargo-web"];
-const EXACT_LIBRARIES: &[&str] = &["libllvm19", "libpcre3", "libhttp-parser2.9"];
+const EXACT_LIBRARIES: &[&str] = &[
+    "libcurl4",
+    "libhttp-parser2.9",
+    "libllvm19",
+    "libpcre3",
+    "libsqlite3-0",
+    "libssh2-1",
+    "libssl3",
+    "zlib1g",
+];
 
 pub(super) fn run(arguments: &[String]) -> Outcome {
     let (flags, names): (Vec<String>, Vec<String>) = arguments
@@ -64,6 +74,11 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
     } else {
         for command in &commands {
             run::run(Command::new("sh").args(["-ec", command]), Show::Always)?;
+        }
+        if wanted && toolchain::Exact::find(&release).is_none() {
+            return Err(format!(
+                "Rust {release} is installed and does not run: is a library of its cargo missing?"
+            ));
         }
     }
     let wine = targets
