@@ -8,6 +8,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::run;
 
@@ -17,7 +18,7 @@ pub(crate) enum Std {
     /// Precompiled, beside the active toolchain.
     Installed,
     /// Precompiled, beside the toolchain of the minimum Rust version.
-    Release(String, Exact),
+    Release(&'static str, &'static Exact),
     /// Built from the source that came with this compiler.
     Source(PathBuf),
 }
@@ -31,8 +32,15 @@ impl Std {
         if run::output(&mut libdir).is_ok_and(|dir| has_std(Path::new(dir.trim()))) {
             return Some(Self::Installed);
         }
-        let release = crate::tidy::msrv(&run::root()).ok()?;
-        if let Some(exact) = Exact::find(&release).filter(|exact| exact.has_std(triple)) {
+        // Looked for once: it takes several programs, and there are many targets.
+        static MINIMUM: OnceLock<Option<(String, Exact)>> = OnceLock::new();
+        let minimum = MINIMUM.get_or_init(|| {
+            let release = crate::tidy::msrv(&run::root()).ok()?;
+            let exact = Exact::find(&release)?;
+            Some((release, exact))
+        });
+        if let Some((release, exact)) = minimum.as_ref().filter(|(_, exact)| exact.has_std(triple))
+        {
             return Some(Self::Release(release, exact));
         }
         [active, PathBuf::from("/usr/bin/rustc")]
