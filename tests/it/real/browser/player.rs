@@ -10,6 +10,7 @@ use cranpose_services::peer::BytesSource;
 use serde_json::{Value, json};
 
 use super::driver::Browser;
+use crate::fetch_script::alone;
 use crate::real::bridge::{Bridged, SEEKS};
 use crate::real::harness::{Scratch, Share, peer, run};
 use crate::real::media::{FLAC, MP3, MP4_H264, WAV, WEBM};
@@ -82,17 +83,11 @@ impl Drop for Open {
     }
 }
 
-/// Shares a folder under a port and a token that stay.
+/// Shares a folder under a port and a token that stay, where no other test takes the port meanwhile.
 fn share(scratch: &Scratch, port: &str) -> Option<Share> {
-    let token = scratch.join("token").display().to_string();
-    let options = [
-        "--bind",
-        "127.0.0.1",
-        "--port",
-        port,
-        "--token-file",
-        &token,
-    ];
+    let (bind, token) = (alone(36).to_string(), scratch.join("token"));
+    let token = token.display().to_string();
+    let options = ["--bind", &bind, "--port", port, "--token-file", &token];
     Share::with(options, [scratch.join("music")])
 }
 
