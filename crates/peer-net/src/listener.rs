@@ -41,8 +41,9 @@ const ABORTED_KNOCK: u32 = 256;
 const POLL_MIN: Duration = Duration::from_millis(1);
 const POLL_MAX: Duration = Duration::from_millis(100);
 
-/// How long threads at `accept` are given to notice that they are to come back.
-const WAKE_MAX: Duration = Duration::from_secs(1);
+/// How long threads at `accept` are given to notice that they are to come back: on a machine with much
+/// else to do, a thread may wait for a second to run at all.
+const WAKE_MAX: Duration = Duration::from_secs(3);
 /// And how long before the next attempt to wake them.
 const WAKE_AGAIN: Duration = Duration::from_millis(20);
 
