@@ -460,7 +460,9 @@ impl ReadAhead {
         let leads_on = self.leads_to(lane, start);
         let window = if leads_on {
             let (min, max) = (self.config.request_bytes_min, self.config.request_bytes_max);
-            (start - lane.begun).saturating_mul(4).clamp(min, max)
+            // A first request may have ended early, at what is kept.
+            let read = (start - lane.begun).max(min);
+            read.saturating_mul(4).min(max)
         } else {
             self.config.request_bytes_min
         };
