@@ -35,7 +35,8 @@ pub struct FetchResult {
 ///
 /// `base` is `host:port`: an IPv4 address, `[IPv6]`, `[IPv6%scope]` or a name. A range that goes
 /// past the end is cut there; one that begins at the end or behind it is
-/// [`Status(416)`](PeerError::Status). `Some(0)` fetches nothing but the total length.
+/// [`Status(416)`](PeerError::Status). `Some(0)` fetches nothing but the total length. Without `len`
+/// memory grows by what the peer sends, for as long as it sends.
 ///
 /// # Errors
 /// [`PeerError`]. Whatever is returned as `Ok` is complete.
