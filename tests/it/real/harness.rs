@@ -173,6 +173,7 @@ impl Share {
     }
 
     /// Number of the process.
+    #[cfg(target_os = "linux")]
     pub(super) fn id(&self) -> u32 {
         self.child.id()
     }
