@@ -389,10 +389,12 @@ fn test_in(
     };
     let cargo = |subcommand: &str, arguments: &[&str]| {
         let mut cargo = cargo();
-        cargo.arg(subcommand).args(arguments);
+        cargo.arg(subcommand);
+        // Before the arguments: they may end with those of the test programs.
         if !place.native {
             std.apply(&mut cargo, target.triple);
         }
+        cargo.args(arguments);
         cargo.envs(place.variables.iter().map(|(key, value)| (key, value)));
         cargo
     };
