@@ -114,6 +114,8 @@ fn scene(
     let mut transfer = Transfer::start(address).map_err(|error| error.to_string())?;
     let mut phase = || phase(&server, &mut transfer, time, fetches);
     phase()?;
+    settle(&server);
+    let calm = descriptors(&server)?;
     let mut measured = Vec::new();
     for round in 0..rounds {
         // There and back, so that neither is always behind the other.
@@ -136,27 +138,28 @@ fn scene(
     Ok(Scene {
         from,
         rounds: measured,
-        gone: gone(&server, &mut strangers)?,
+        gone: gone(&server, &mut strangers, calm)?,
     })
 }
 
-/// How long strangers who stay are there: until the server has as many descriptors as before they
-/// came. To ask them would not do: with SYN cookies they do not notice that they were never let in.
-fn gone(server: &Server, strangers: &mut Strangers) -> Result<f64, String> {
-    let descriptors = || {
-        let path = format!("/proc/{}/fd", server.child.id());
-        let all = std::fs::read_dir(path).map_err(|error| error.to_string())?;
-        Ok::<_, String>(all.count())
-    };
-    let before = descriptors()?;
+/// How many descriptors the server has open.
+fn descriptors(server: &Server) -> Result<usize, String> {
+    let path = format!("/proc/{}/fd", server.child.id());
+    let all = std::fs::read_dir(path).map_err(|error| error.to_string())?;
+    Ok(all.count())
+}
+
+/// How long strangers who stay are there: until the server has as many descriptors as when it was
+/// `calm`. To ask them would not do: with SYN cookies they do not notice that they were never let in.
+fn gone(server: &Server, strangers: &mut Strangers, calm: usize) -> Result<f64, String> {
     strangers.order("go", "ready")?;
     std::thread::sleep(Duration::from_secs(1));
     strangers.order("stay", "staying")?;
-    if descriptors()? <= before {
+    if descriptors(server)? <= calm {
         return Err("no stranger was let in".to_owned());
     }
     let start = Instant::now();
-    while descriptors()? > before {
+    while descriptors(server)? > calm {
         if start.elapsed() > Duration::from_secs(120) {
             return Err("strangers stay for ever".to_owned());
         }
