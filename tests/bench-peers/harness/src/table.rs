@@ -91,36 +91,45 @@ pub(crate) struct Measured {
 /// A server that can be started, and what it needs.
 struct Side {
     name: &'static str,
+    /// Takes part only where it is named: it would take most of the time, or not end.
+    on_request: bool,
     start: fn(&Place) -> Result<Server, String>,
 }
 
 const SIDES: &[Side] = &[
     Side {
         name: "nginx",
+        on_request: false,
         start: nginx,
     },
     Side {
         name: "peer",
+        on_request: false,
         start: peer,
     },
     Side {
         name: "peer, sendfile",
+        on_request: false,
         start: peer_lends,
     },
     Side {
         name: "probe",
+        on_request: false,
         start: probe,
     },
     Side {
         name: "axum",
+        on_request: true,
         start: |place| rival("serve-axum", place),
     },
     Side {
         name: "tiny_http",
+        on_request: true,
         start: |place| rival("serve-tiny", place),
     },
     Side {
         name: "Go",
+        on_request: true,
         start: go,
     },
 ];
@@ -332,7 +341,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let mut servers = Vec::new();
     cpu::pin(&[0])?;
     for side in SIDES {
-        if side.name == "nginx" || words.wants("sides", side.name) {
+        let by_default = words.get("sides").is_none() && !side.on_request;
+        let is_named = words.get("sides").is_some() && words.wants("sides", side.name);
+        if side.name == "nginx" || by_default || is_named {
             match (side.start)(&place) {
                 Ok(server) => servers.push((side.name, server)),
                 Err(reason) => eprintln!("SKIPPED {}: {reason}", side.name),

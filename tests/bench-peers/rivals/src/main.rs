@@ -3,6 +3,7 @@
 //! `serve-axum FILE`, `serve-tiny FILE`: print a port, and serve the file until standard input ends.
 //! `fetch-ureq …`, `fetch-reqwest …`: the words of the harness's own `fetch`.
 
+use axum::serve::ListenerExt as _;
 use std::{
     error::Error,
     fs::File,
@@ -95,6 +96,10 @@ fn serve_axum(path: &str) -> Outcome {
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         println!("{}", listener.local_addr()?.port());
+        // Without it, each small answer waits for the acknowledgement of its own head.
+        let listener = listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        });
         axum::serve(listener, app).await?;
         Ok(())
     })
