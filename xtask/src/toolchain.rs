@@ -110,7 +110,7 @@ pub(crate) fn version(rustc: &Path) -> String {
 pub(crate) struct Exact {
     cargo: PathBuf,
     rustc: PathBuf,
-    library_path: Option<PathBuf>,
+    libraries: Option<PathBuf>,
 }
 
 impl Exact {
@@ -129,7 +129,7 @@ impl Exact {
             return Some(Self {
                 cargo,
                 rustc: active,
-                library_path: None,
+                libraries: None,
             });
         }
         let mut which = Command::new("rustup");
@@ -141,12 +141,12 @@ impl Exact {
             return Some(Self {
                 cargo: rustc.with_file_name("cargo"),
                 rustc,
-                library_path: None,
+                libraries: None,
             });
         }
         let usr = unpacked(release).join("usr");
         let rustc = usr.join("bin/rustc");
-        let library_path = std::fs::read_dir(usr.join("lib"))
+        let libraries = std::fs::read_dir(usr.join("lib"))
             .ok()?
             .flatten()
             .find_map(|entry| {
@@ -159,7 +159,7 @@ impl Exact {
         let found = Self {
             cargo: usr.join("bin/cargo"),
             rustc,
-            library_path: Some(library_path),
+            libraries: Some(libraries),
         };
         let runs = run::output(
             found
@@ -171,7 +171,7 @@ impl Exact {
 
     /// Whether it is the one from the distribution's packages.
     pub(crate) fn is_unpacked(&self) -> bool {
-        self.library_path.is_some()
+        self.libraries.is_some()
     }
 
     /// This toolchain's cargo, in the workspace, with a target directory of its own.
@@ -199,7 +199,7 @@ impl Exact {
             .env("RUSTC", &self.rustc)
             .env("RUSTDOC", self.rustc.with_file_name("rustdoc"));
         command.env_remove("RUSTUP_TOOLCHAIN");
-        if let Some(path) = &self.library_path {
+        if let Some(path) = &self.libraries {
             command.env("LD_LIBRARY_PATH", path);
         }
         command
