@@ -516,11 +516,13 @@ impl<'a> Driver<'a> {
                 self.machine.handle_timeout(self.now);
             }
             Err(error) => match error.kind() {
-                // This stream cannot, or not from this file system: nothing was sent.
-                io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput => {
-                    self.sends_files = false;
-                }
-                _ => return Err(error),
+                io::ErrorKind::BrokenPipe
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::NotConnected => return Err(error),
+                // Nothing was sent. Whether the stream, the file system or the file cannot, does not
+                // show in the error; reading and writing it will.
+                _ => self.sends_files = false,
             },
         }
         Ok(true)

@@ -35,8 +35,8 @@ pub trait Stream: Send + Sync {
     /// Linux and Android.
     ///
     /// # Errors
-    /// As [`write`](Self::write); [`io::ErrorKind::Unsupported`] or [`io::ErrorKind::InvalidInput`]
-    /// where this stream, or the file's file system, cannot do it.
+    /// As [`write`](Self::write) when the connection is gone or the timeout ran out; any other where
+    /// this stream, the file system or the file cannot do it. Nothing was sent then.
     fn send_file(&self, file: &File, offset: u64, len: u64) -> io::Result<usize> {
         let _ = (file, offset, len);
         Err(io::ErrorKind::Unsupported.into())
