@@ -459,14 +459,18 @@ fn that_do_not_read() {
     deserted(&server);
 }
 
-/// A stream whose first read comes late: its thread had no turn yet.
-struct Late {
+/// A stream whose thread has its turn when the test says so, and that says when it was read from.
+struct Gated {
     stream: MemoryStream,
-    gate: Arc<Gate>,
+    turn: Option<Arc<Gate>>,
+    read: Option<Arc<Gate>>,
 }
 
-impl Stream for Late {
+impl Stream for Gated {
     fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        if let Some(read) = &self.read {
+            read.open();
+        }
         self.stream.read(buf)
     }
 
@@ -474,8 +478,11 @@ impl Stream for Late {
         self.stream.write(buf)
     }
 
+    /// What the driver does before it reads.
     fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.gate.wait();
+        if let Some(turn) = &self.turn {
+            turn.wait();
+        }
         self.stream.set_read_timeout(timeout)
     }
 
@@ -510,9 +517,10 @@ fn that_come_in_a_burst() {
     let more = "Range: bytes=0-999\r\nConnection: close\r\n";
     theirs.write_all(&request("any", TOKEN, more)).unwrap();
     theirs.set_read_timeout(Some(PATIENCE)).unwrap();
-    let late = Late {
+    let late = Gated {
         stream: ours,
-        gate: Arc::clone(&gate),
+        turn: Some(Arc::clone(&gate)),
+        read: None,
     };
     let mut threads = vec![serve(Arc::new(late))];
     eventually("the peer is in", || server.stats().strangers == 1);
@@ -532,39 +540,6 @@ fn that_come_in_a_burst() {
         thread.join().unwrap();
     }
     deserted(&server);
-}
-
-/// A stream that tells when it is first read from.
-struct Telling {
-    stream: MemoryStream,
-    read: Arc<Gate>,
-}
-
-impl Stream for Telling {
-    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.read.open();
-        self.stream.read(buf)
-    }
-
-    fn write(&self, buf: &[u8]) -> io::Result<usize> {
-        self.stream.write(buf)
-    }
-
-    fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.stream.set_read_timeout(timeout)
-    }
-
-    fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.stream.set_write_timeout(timeout)
-    }
-
-    fn shutdown_write(&self) -> io::Result<()> {
-        self.stream.shutdown_write()
-    }
-
-    fn hang_up(&self) {
-        self.stream.hang_up();
-    }
 }
 
 /// Strangers who keep the server busy do not outlast a peer whose head is still on its way: it is
@@ -597,9 +572,10 @@ fn that_are_never_silent() {
     let read = Arc::new(Gate::default());
     let (ours, theirs) = pair(4096, &Faults::none());
     theirs.set_read_timeout(Some(PATIENCE)).unwrap();
-    let telling = Telling {
+    let telling = Gated {
         stream: ours,
-        read: Arc::clone(&read),
+        turn: None,
+        read: Some(Arc::clone(&read)),
     };
     threads.push(serve(Arc::new(telling)));
     read.wait();
