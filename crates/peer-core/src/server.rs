@@ -251,6 +251,9 @@ pub struct SourceInfo<'a> {
 /// Bytes read and dropped after our half was closed.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
+/// Room for received bytes at first: more than the heads that players and our own client send.
+const BUFFER_BYTES_MIN: usize = 512;
+
 /// Wrong tokens on one connection before it is closed.
 const DENIALS_MAX: u32 = 3;
 
@@ -311,8 +314,9 @@ pub struct ServerConnection {
     /// Which of these the current request comes from.
     origin: Option<usize>,
     boundary: Boundary,
-    /// Received bytes that no answer has consumed yet stand at `start..filled`.
-    buffer: Box<[u8]>,
+    /// Received bytes that no answer has consumed yet stand at `start..filled`. Grows for a head that
+    /// needs it, up to [`HEAD_BYTES_MAX`].
+    buffer: Vec<u8>,
     start: usize,
     filled: usize,
     /// Up to here, the unfinished head was searched for a line's end.
@@ -350,7 +354,7 @@ impl ServerConnection {
             allowed_origins: AllowedOrigins::default(),
             origin: None,
             boundary: Boundary::new(random),
-            buffer: vec![0; HEAD_BYTES_MAX].into_boxed_slice(),
+            buffer: Vec::new(),
             start: 0,
             filled: 0,
             searched: 0,
@@ -447,11 +451,17 @@ impl ServerConnection {
             self.searched = 0;
             self.start = 0;
             self.filled = 0;
-        } else if self.filled == self.buffer.len() {
+        } else if self.filled == self.buffer.len() && self.start > 0 {
             self.buffer.copy_within(self.start.., 0);
             self.filled -= self.start;
             self.searched = self.searched.saturating_sub(self.start);
             self.start = 0;
+        }
+        if self.filled == self.buffer.len() {
+            let room = (2 * self.filled).clamp(BUFFER_BYTES_MIN, HEAD_BYTES_MAX);
+            // To the byte: what a vector adds of its own would stay for as long as the connection.
+            self.buffer.reserve_exact(room - self.filled);
+            self.buffer.resize(room, 0);
         }
         &mut self.buffer[self.filled..]
     }

@@ -25,9 +25,12 @@ use crate::{
     token_set::Holder,
 };
 
-/// Bytes of the block that a connection keeps between requests: room for any head, and for a head
-/// with a small content, which then go out in one write.
-const SMALL_BLOCK_BYTES: usize = 4 * 1024;
+/// Bytes of the block on the stack, for a head with up to 1 KiB of content or so, in one write.
+/// Parsing a head takes more of the stack, so an idle connection keeps no page for it.
+const SMALL_BLOCK_BYTES: usize = 1536;
+
+/// Bytes that stand before and behind a block, beside a head.
+const AROUND_BYTES_MAX: usize = CHUNK_PREFIX_BYTES + CHUNK_SUFFIX.len();
 
 /// A lent file is sent by the kernel from this many bytes on. For less, the second system call, since
 /// the head then goes out by itself, costs more than the copy.
@@ -92,7 +95,6 @@ struct Driver<'a> {
     now: Now,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
-    small: Vec<u8>,
     large: Option<Box<[u8]>>,
     holder: Option<Holder>,
     source: Option<Arc<dyn ByteSource>>,
@@ -118,7 +120,6 @@ impl<'a> Driver<'a> {
             now,
             read_timeout: None,
             write_timeout: None,
-            small: Vec::new(),
             large: None,
             holder: None,
             source: None,
@@ -146,20 +147,9 @@ impl<'a> Driver<'a> {
                     self.machine.handle_authorized(self.now, authorization);
                 }
                 Output::Resolve { .. } => self.resolve(),
-                Output::Send { bytes } => {
-                    self.small.clear();
-                    self.small.extend_from_slice(bytes);
+                Output::Send { .. } => {
                     self.bound_write()?;
-                    self.now = read_clocks();
-                    if send(
-                        &mut self.machine,
-                        &mut self.now,
-                        self.stream,
-                        &self.small,
-                        |_| {},
-                    )? {
-                        self.machine.handle_sent(self.now, 0);
-                    }
+                    self.send_own()?;
                 }
                 Output::SendSource { .. } => self.send_source()?,
                 Output::HalfClose => {
@@ -339,7 +329,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Sends the next block of the source, with what must stand before and behind it.
+    /// Sends the next block of the source, from the file that it lends or from memory.
     fn send_source(&mut self) -> io::Result<()> {
         self.bound_write()?;
         if self.transfer.is_none() {
@@ -350,6 +340,23 @@ impl<'a> Driver<'a> {
         if self.sends_files && step == u64::MAX && self.send_lent()? {
             return Ok(());
         }
+        let Output::SendSource { prefix, len, .. } = self.machine.poll_output() else {
+            return Ok(());
+        };
+        let room = (SMALL_BLOCK_BYTES - AROUND_BYTES_MAX).saturating_sub(prefix.len());
+        if len.is_some_and(|len| len.min(step) <= room as u64) {
+            return self.send_block(&mut [0; SMALL_BLOCK_BYTES], step);
+        }
+        let kept = self.large.take();
+        let mut block = kept.unwrap_or_else(|| self.service.blocks.take());
+        let sent = self.send_block(&mut block, step);
+        self.large = Some(block);
+        sent
+    }
+
+    /// Fills `block` from the source, with at most `step` bytes of it and what must stand before and
+    /// behind them, and sends it.
+    fn send_block(&mut self, block: &mut [u8], step: u64) -> io::Result<()> {
         let Output::SendSource {
             prefix,
             offset,
@@ -370,14 +377,7 @@ impl<'a> Driver<'a> {
         };
         let lead = prefix.len() + size_line;
         let wanted = len.unwrap_or(u64::MAX).min(step);
-        let is_small = wanted <= (SMALL_BLOCK_BYTES - suffix).saturating_sub(lead) as u64;
-        let block: &mut [u8] = if is_small {
-            self.small.resize(SMALL_BLOCK_BYTES, 0);
-            &mut self.small
-        } else {
-            self.large.get_or_insert_with(|| self.service.blocks.take())
-        };
-        let room = block.len() - lead - suffix;
+        let room = block.len().saturating_sub(lead + suffix);
         let room = usize::try_from(wanted).unwrap_or(usize::MAX).min(room);
         let read = read_source(&**source, offset, &mut block[lead..lead + room]);
         // With each block, before it goes out: whoever stops in the middle has bytes of one version
@@ -450,6 +450,27 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
+    /// Sends what the machine itself has written: an answer, or the head before content.
+    fn send_own(&mut self) -> io::Result<()> {
+        self.now = read_clocks();
+        self.machine.handle_progress(self.now);
+        let mut at = 0;
+        loop {
+            let (Output::Send { bytes } | Output::SendSource { prefix: bytes, .. }) =
+                self.machine.poll_output()
+            else {
+                // The peer was given up.
+                return Ok(());
+            };
+            let written = self.stream.write(&bytes[at..]);
+            if matches!(written, Ok(n) if n >= bytes.len() - at) {
+                self.machine.handle_sent(self.now, 0);
+                return Ok(());
+            }
+            at += took(&mut self.machine, &mut self.now, written)?;
+        }
+    }
+
     /// Sends the next stretch from the file that the source lends. Returns `false` where there is
     /// none, or its stretch is short.
     ///
@@ -479,19 +500,9 @@ impl<'a> Driver<'a> {
             }
         };
         if !prefix.is_empty() {
-            self.small.clear();
-            self.small.extend_from_slice(prefix);
-            self.now = read_clocks();
-            if !send(
-                &mut self.machine,
-                &mut self.now,
-                self.stream,
-                &self.small,
-                |_| {},
-            )? {
-                return Ok(true);
-            }
-            self.machine.handle_sent(self.now, 0);
+            // By itself: a second look at the source is cheap.
+            self.send_own()?;
+            return Ok(true);
         }
         match self.stream.send_file(file, offset, len.min(LENT_BYTES_MAX)) {
             Ok(0) => {
@@ -652,31 +663,40 @@ fn send(
 ) -> io::Result<bool> {
     machine.handle_progress(*now);
     loop {
-        match stream.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) if n >= bytes.len() => {
-                wrote(bytes.len());
-                return Ok(true);
-            }
-            Ok(n) => {
-                wrote(n);
-                bytes = &bytes[n..];
-                *now = read_clocks();
-                machine.handle_progress(*now);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if is_timeout(&error) => {
-                if !machine.is_authorized() {
-                    return Err(error);
-                }
-                *now = read_clocks();
-                machine.handle_timeout(*now);
-                if matches!(machine.poll_output(), Output::Close { .. }) {
-                    return Ok(false);
-                }
-            }
-            Err(error) => return Err(error),
+        let written = stream.write(bytes);
+        if matches!(written, Ok(n) if n >= bytes.len()) {
+            wrote(bytes.len());
+            return Ok(true);
         }
+        let n = took(machine, now, written)?;
+        wrote(n);
+        bytes = &bytes[n..];
+        if matches!(machine.poll_output(), Output::Close { .. }) {
+            return Ok(false);
+        }
+    }
+}
+
+/// Tells the machine of a write that took a part, or nothing yet. Returns how much.
+fn took(
+    machine: &mut ServerConnection,
+    now: &mut Now,
+    written: io::Result<usize>,
+) -> io::Result<usize> {
+    match written {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        Ok(n) => {
+            *now = read_clocks();
+            machine.handle_progress(*now);
+            Ok(n)
+        }
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+        Err(error) if is_timeout(&error) && machine.is_authorized() => {
+            *now = read_clocks();
+            machine.handle_timeout(*now);
+            Ok(0)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -104,17 +104,30 @@ impl FieldLines {
     /// The grammar is httparse's with every leniency off; it still takes a bare LF for a line
     /// end, so the CR before each line's LF is checked here.
     pub(crate) fn parse(head: &[u8], at: usize) -> Result<Option<(Self, usize)>, HeadError> {
-        let section = &head[at..];
-        // Clearing room for the most lines there may be costs as much as parsing the usual few.
+        // Room for the most lines there may be costs as much to clear as the usual few to parse, and
+        // stack that every connection's thread would keep.
         let mut few = [httparse::EMPTY_HEADER; FEW_LINES];
-        let mut most;
-        let parsed = match httparse::parse_headers(section, &mut few) {
-            Err(httparse::Error::TooManyHeaders) => {
-                most = [httparse::EMPTY_HEADER; FIELD_LINES_MAX];
-                httparse::parse_headers(section, &mut most)
-            }
-            parsed => parsed,
-        };
+        match httparse::parse_headers(&head[at..], &mut few) {
+            Err(httparse::Error::TooManyHeaders) => Self::parse_many(head, at),
+            parsed => Self::check(head, at, parsed),
+        }
+    }
+
+    /// Does the same for more lines than usual.
+    #[cold]
+    #[inline(never)]
+    fn parse_many(head: &[u8], at: usize) -> Result<Option<(Self, usize)>, HeadError> {
+        let mut most = [httparse::EMPTY_HEADER; FIELD_LINES_MAX];
+        Self::check(head, at, httparse::parse_headers(&head[at..], &mut most))
+    }
+
+    /// Keeps what is known of the parsed section, if it is one.
+    fn check(
+        head: &[u8],
+        at: usize,
+        parsed: Parsed<'_, '_>,
+    ) -> Result<Option<(Self, usize)>, HeadError> {
+        let section = &head[at..];
         let (used, fields) = match parsed {
             Ok(httparse::Status::Complete(parsed)) => parsed,
             Ok(httparse::Status::Partial) => {
@@ -161,8 +174,13 @@ impl FieldLines {
     }
 }
 
+/// What httparse says of a header section: its length and its lines.
+type Parsed<'a, 'b> = httparse::Result<(usize, &'a [httparse::Header<'b>])>;
+
 /// The error that shows first in a section that `error` was found in. The same one, whether the
 /// bytes behind it have come yet or not.
+#[cold]
+#[inline(never)]
 fn first_error(section: &[u8], error: httparse::Error) -> HeadError {
     let mut raw = [httparse::EMPTY_HEADER; FIELD_LINES_MAX];
     let error = match bare_lf(section) {

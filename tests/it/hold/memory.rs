@@ -16,7 +16,7 @@ use super::{
 
 const CONNECTIONS: usize = 256;
 
-/// Of an idle connection, resident: its buffers (21 KiB at most), and the pages of its thread's stack
+/// Of an idle connection, resident: its buffers (19 KiB at most), and the pages of its thread's stack
 /// that were touched. The bound is for a build without optimization.
 const IDLE_KIB: u64 = 64;
 

@@ -5,7 +5,7 @@ use peer_proto::{
     FieldName, Framing, HeadError, Method, RequestHead, Version,
     auth::{self, Credentials},
     framing::{self, ChunkDecoder, FramingError},
-    limits::{DISCARD_BYTES_MAX, START_LINE_BYTES_MAX},
+    limits::{DISCARD_BYTES_MAX, HEAD_BYTES_MAX, START_LINE_BYTES_MAX},
     response::Status,
     target::{self, Target, TargetError},
 };
@@ -44,7 +44,7 @@ impl ServerConnection {
         let head = &self.buffer[self.start..self.filled];
         let is_first = self.searched <= self.start;
         let has_line_end = self.buffer[self.searched.max(self.start)..self.filled].contains(&b'\n');
-        let is_full = head.len() == self.buffer.len();
+        let is_full = head.len() == HEAD_BYTES_MAX;
         let is_one_long_line = head.len() > START_LINE_BYTES_MAX && !head.contains(&b'\n');
         if !(is_first || has_line_end || is_full || is_one_long_line) {
             self.searched = self.filled;
@@ -109,7 +109,7 @@ impl ServerConnection {
         let fields = head.fields(bytes);
         let expects_continue = fields.has(FieldName::Expect) && head.version == Version::Http11;
         let too_much = matches!(rest, Rest::Length(length) if length > DISCARD_BYTES_MAX);
-        let head_is_full = head.head_len() == self.buffer.len();
+        let head_is_full = head.head_len() == HEAD_BYTES_MAX;
         self.request = Some(Request { head, unread: true });
         if expects_continue || too_much || head_is_full {
             self.closing = Some(CloseReason::Finished);

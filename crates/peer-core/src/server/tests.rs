@@ -139,6 +139,37 @@ const WHOLE: &str = "HTTP/1.1 200 OK\r\nCache-Control: private, no-transform\r\n
                      Content-Type: audio/mpeg\r\nContent-Length: 10\r\n\r\n0123456789";
 
 #[test]
+fn the_buffer_is_as_large_as_the_head_needs() {
+    let fields = "Authorization: Bearer t\r\n";
+    let plain = format!("GET /track/a HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+    let with_padding = |length: usize| {
+        let start = format!("GET /track/a HTTP/1.1\r\nHost: a\r\n{fields}X: ");
+        let padding = "x".repeat(length - start.len() - 4);
+        format!("{start}{padding}\r\n\r\n")
+    };
+    let mut peer = Peer::new("content");
+    for _ in 0..1000 {
+        assert_eq!(peer.receive(plain.as_bytes()), None);
+        assert_eq!(peer.connection.buffer.len(), BUFFER_BYTES_MIN);
+    }
+    for length in [600, 5000, HEAD_BYTES_MAX - 1, HEAD_BYTES_MAX] {
+        peer.sent.clear();
+        assert_eq!(peer.receive(with_padding(length).as_bytes()), None);
+        assert!(peer.sent.starts_with(b"HTTP/1.1 200 OK\r\n"), "{length}");
+        assert!(peer.connection.buffer.len() >= length);
+        assert!(peer.connection.buffer.len() < 2 * length);
+    }
+    assert_eq!(peer.connection.buffer.capacity(), HEAD_BYTES_MAX);
+    let too_long = with_padding(HEAD_BYTES_MAX + 1);
+    peer.receive(too_long.as_bytes());
+    assert_eq!(
+        peer.connection.status(),
+        Some(Status::RequestHeaderFieldsTooLarge)
+    );
+    assert_eq!(peer.connection.buffer.capacity(), HEAD_BYTES_MAX);
+}
+
+#[test]
 fn whole_and_again() {
     check("0123456789", &get(""), WHOLE, None);
     check("0123456789", &get("").repeat(3), &WHOLE.repeat(3), None);
