@@ -50,7 +50,7 @@ const STRANGER_WRITE_MAX: Duration = Duration::from_secs(1);
 /// A transfer that waits for its rate limit looks this often whether it was cut.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
-/// Serves one connection to its end.
+/// Serves one connection to its end. Closing it is left to whoever has it.
 pub(crate) fn serve(service: &Service, connection: &Connection) {
     let mut driver = Driver::new(service, connection);
     let end = driver.run();
@@ -75,7 +75,6 @@ pub(crate) fn serve(service: &Service, connection: &Connection) {
             log::debug!("{}: hung up: {error}", connection.address);
         }
     }
-    connection.stream.hang_up();
 }
 
 /// The transfer that is running, for the event hook and the counters.

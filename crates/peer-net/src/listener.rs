@@ -59,6 +59,9 @@ pub(crate) struct Listener {
     /// Nothing would wake a thread that waits in `accept` for sure, so none does: each asks, and
     /// sleeps for a while.
     polled: bool,
+    /// Its connections send at once. Without that, a block that waits for the acknowledgement of the
+    /// one before costs 40 ms.
+    without_delay: bool,
     /// Threads at `accept`, or on their way to it.
     acceptors: AtomicUsize,
     /// No more connections are wanted from it.
@@ -98,11 +101,13 @@ impl Listener {
         if polled {
             socket.set_nonblocking(true)?;
         }
+        let without_delay = system.set_nodelay(&socket).is_ok();
         Ok(Arc::new(Self {
             share: Mutex::new(Some(socket.try_clone()?)),
             socket: Mutex::new(Some(Arc::new(socket))),
             address,
             polled,
+            without_delay,
             acceptors: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
             lost: AtomicBool::new(false),
@@ -420,18 +425,19 @@ impl Acceptors {
             count(&self.service.counters.shed);
             return None;
         }
-        // Without it, a head that waits for its content's acknowledgement costs 40 ms.
-        let _ = stream.set_nodelay(true);
+        if !listener.without_delay {
+            let _ = stream.set_nodelay(true);
+        }
         self.service.arrive(Arc::new(stream), address.ip())
     }
 
+    /// Serves a connection that only this thread and the list of all have: leaving that closes it.
     fn serve(&self, connection: &Connection) {
         if !self.service.is_stopping() {
             // The driver guards every call into the app, so this is for a bug of ours: it costs one
             // connection, not a thread that others wait for.
             if call(|| connection::serve(&self.service, connection)).is_err() {
                 log::error!("{}: the connection's driver panicked", connection.address);
-                connection.stream.hang_up();
             }
         }
         self.service.leave(connection);

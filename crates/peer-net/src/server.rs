@@ -235,6 +235,8 @@ impl PeerServer {
     pub fn serve_stream(&self, stream: Arc<dyn Stream>, address: IpAddr) {
         if let Some(connection) = self.service.arrive(stream, address) {
             connection::serve(&self.service, &connection);
+            // Whoever made it may keep a share of it.
+            connection.stream.hang_up();
             self.service.leave(&connection);
         }
     }

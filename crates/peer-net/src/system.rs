@@ -49,6 +49,21 @@ pub(crate) trait System: Send + Sync {
         }
     }
 
+    /// Has every connection of this listener send at once (`TCP_NODELAY`). Linux and Android let them
+    /// inherit it, which saves each a call; elsewhere nobody promises that, and this is refused.
+    fn set_nodelay(&self, listener: &TcpListener) -> io::Result<()> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            let share = std::os::fd::OwnedFd::from(listener.try_clone()?);
+            TcpStream::from(share).set_nodelay(true)
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        {
+            let _ = listener;
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
     /// Connects to a listener of our own.
     fn connect(&self, address: &SocketAddr) -> io::Result<TcpStream> {
         TcpStream::connect_timeout(address, CONNECT_MAX)

@@ -42,6 +42,8 @@ struct Odd {
     cannot_end_accept: bool,
     /// Each call that was asked for.
     calls: Mutex<Vec<Call>>,
+    /// Shares of what was accepted, where they are wanted.
+    accepted: Option<Mutex<Vec<TcpStream>>>,
 }
 
 impl Odd {
@@ -81,7 +83,11 @@ impl Odd {
 impl System for Odd {
     fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
         self.call(Call::Accept)?;
-        listener.accept()
+        let (stream, address) = listener.accept()?;
+        if let Some(accepted) = &self.accepted {
+            lock(accepted).push(stream.try_clone()?);
+        }
+        Ok((stream, address))
     }
 
     fn spawn(&self, run: Box<dyn FnOnce() + Send>) -> io::Result<()> {
@@ -99,6 +105,13 @@ impl System for Odd {
             return Err(io::ErrorKind::Unsupported.into());
         }
         Os.end_accept(share)
+    }
+
+    fn set_nodelay(&self, listener: &TcpListener) -> io::Result<()> {
+        if self.cannot_end_accept {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Os.set_nodelay(listener)
     }
 
     fn connect(&self, address: &SocketAddr) -> io::Result<TcpStream> {
@@ -185,6 +198,21 @@ fn stop(server: PeerServer) {
 // ---------------------------------------------------------------------------------- coming back
 
 /// The ways to wake whoever waits at `accept`, over each kind of address.
+#[test]
+fn each_connection_sends_at_once() {
+    for system in [Odd::default(), Odd::elsewhere()] {
+        let system = Arc::new(Odd {
+            accepted: Some(Mutex::default()),
+            ..system
+        });
+        let server = start(&system);
+        let mut stream = ask(server.local_addr(), "Range: bytes=0-9\r\n").unwrap();
+        stream.read_exact(&mut [0; 200]).unwrap();
+        let accepted = lock(system.accepted.as_ref().unwrap());
+        assert!(accepted.last().unwrap().nodelay().unwrap());
+    }
+}
+
 #[test]
 fn all_come_back_from_accept() {
     for cannot_end_accept in [false, true] {
