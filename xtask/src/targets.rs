@@ -180,7 +180,7 @@ pub(crate) const TARGETS: &[Target] = &[
         tier: Tier::CoreOnly,
         stands_for: "web: network calls return an unsupported error",
         architecture: None,
-        packages: &["nodejs"],
+        packages: &["lld", "nodejs"],
         linker: None,
         runner: Runner::Web,
     },
@@ -535,12 +535,17 @@ fn missing_programs(target: &Target) -> Vec<&'static str> {
         Runner::Simulator => Some("xcrun"),
         Runner::Web => Some("node"),
     };
-    target
+    let mut missing: Vec<&str> = target
         .linker
         .into_iter()
         .chain(runner)
         .filter(|program| run::find(program).is_none())
-        .collect()
+        .collect();
+    // Some toolchains bring it, outside of `PATH`.
+    if matches!(target.runner, Runner::Web) && web::linker().is_none() {
+        missing.push(web::LINKER);
+    }
+    missing
 }
 
 fn list() -> String {

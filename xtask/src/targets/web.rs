@@ -10,11 +10,7 @@ use crate::toolchain::{self, Std};
 /// Builds the facade behind its C interface into a module, and calls it from node: start and fetch
 /// must both answer that this is not supported.
 pub(super) fn test(target: &Target, show: Show, std: &Std) -> Result<Done, String> {
-    let Some(linker) = linker()? else {
-        return Ok(Done::Skipped(
-            "neither rust-lld nor wasm-ld (package lld)".to_owned(),
-        ));
-    };
+    let linker = linker().ok_or_else(|| format!("no {LINKER}"))?;
     let built = run::scratch("web");
     let mut cargo = run::cargo();
     cargo
@@ -35,15 +31,20 @@ pub(super) fn test(target: &Target, show: Show, std: &Std) -> Result<Done, Strin
     )))
 }
 
-fn linker() -> Result<Option<PathBuf>, String> {
-    let sysroot =
-        run::output(Command::new(toolchain::active_rustc()).args(["--print", "sysroot"]))?;
+/// The linker's name where the toolchain does not bring it.
+pub(super) const LINKER: &str = "wasm-ld";
+
+/// The toolchain's own linker, or the system's.
+pub(super) fn linker() -> Option<PathBuf> {
+    shipped().or_else(|| ["rust-lld", LINKER].into_iter().find_map(run::find))
+}
+
+fn shipped() -> Option<PathBuf> {
+    let mut sysroot = Command::new(toolchain::active_rustc());
+    let sysroot = run::output(sysroot.args(["--print", "sysroot"])).ok()?;
     let shipped = PathBuf::from(sysroot.trim())
         .join("lib/rustlib")
-        .join(toolchain::host_triple()?)
+        .join(toolchain::host_triple().ok()?)
         .join("bin/rust-lld");
-    if shipped.is_file() {
-        return Ok(Some(shipped));
-    }
-    Ok(["rust-lld", "wasm-ld"].into_iter().find_map(run::find))
+    shipped.is_file().then_some(shipped)
 }
