@@ -31,9 +31,13 @@ pub(crate) fn step() -> Result<Done, String> {
         .arg("rustc")
         .arg("--manifest-path")
         .arg(host.join("Cargo.toml"));
-    cargo
-        .env("CARGO_TARGET_DIR", &built)
-        .args(["--lib", "--", "--print", "native-static-libs"]);
+    cargo.env("CARGO_TARGET_DIR", &built).args([
+        "--locked",
+        "--lib",
+        "--",
+        "--print",
+        "native-static-libs",
+    ]);
     // The compiler tells what the archive needs only when it makes it.
     let mut clean = run::cargo();
     clean

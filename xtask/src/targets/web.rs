@@ -14,8 +14,7 @@ pub(super) fn test(target: &Target, show: Show, std: &Std) -> Result<Done, Strin
     let built = run::scratch("web");
     let mut cargo = run::cargo();
     cargo
-        .arg("build")
-        .arg("--manifest-path")
+        .args(["build", "--locked", "--manifest-path"])
         .arg(run::root().join("tests/host/Cargo.toml"));
     cargo.env("CARGO_TARGET_DIR", &built);
     cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
