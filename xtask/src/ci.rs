@@ -309,7 +309,7 @@ fn quick_targets(suite: Suite) -> Result<Done, String> {
     }
     for name in targets::QUICK_TEST {
         steps.step(name, || {
-            targets::test(targets::named(name)?, Show::OnFailure, suite)
+            targets::test(targets::named(name)?, Show::OnFailure, suite, &[])
         });
     }
     let skipped = steps.skipped();

@@ -48,7 +48,8 @@ const SUBCOMMANDS: &[Subcommand] = &[
     },
     Subcommand {
         name: "targets",
-        arguments: "list | check | test [--deny-skips] | setup [--run] | selftest, then [target…]",
+        arguments: "list | check | test [--deny-skips] | setup [--run] | selftest, then [target…]; \
+                    after test, [-- words for the test programs]",
         about: "check and test the promised targets",
         run: targets::run,
     },

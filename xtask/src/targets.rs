@@ -8,6 +8,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
 use crate::run::{self, Done, Outcome, Show, Steps};
 use crate::toolchain::{self, Std};
@@ -252,8 +253,12 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
                     || target.triple == host
                     || matches!(target.runner, Runner::Web)
             };
+            let (names, filters) = match names.iter().position(|name| name == "--") {
+                Some(end) => (&names[..end], &names[end + 1..]),
+                None => (names, &[][..]),
+            };
             each("targets test", names, tested, |target| {
-                test(target, Show::Always, Suite::Whole)
+                test(target, Show::Always, Suite::Whole, filters)
             })
         }
         "setup" => setup::run(names),
@@ -342,11 +347,31 @@ fn check_in(
     Ok(Done::Ran(std.describe()))
 }
 
-/// Runs the suite on a target of the tested tier, or on the machine's own.
-pub(crate) fn test(target: &Target, show: Show, suite: Suite) -> Result<Done, String> {
+/// Runs the suite on a target of the tested tier, or on the machine's own: all that `suite` says,
+/// or what the words of `filters` let the test programs run.
+pub(crate) fn test(
+    target: &Target,
+    show: Show,
+    suite: Suite,
+    filters: &[String],
+) -> Result<Done, String> {
+    let mut programs: Vec<&str> = suite.arguments().to_vec();
+    if !filters.is_empty() {
+        if programs.is_empty() {
+            programs.push("--");
+        }
+        programs.extend(filters.iter().map(String::as_str));
+    }
     // One run on a strange target is slow enough to want all that it can say.
-    let selection = [&["--no-fail-fast", "--lib", "--tests"], suite.arguments()].concat();
-    let done = test_in(target, show, run::cargo, &selection, suite == Suite::Whole)?;
+    let selection = &["--no-fail-fast", "--lib", "--tests"];
+    let done = test_in(
+        target,
+        show,
+        run::cargo,
+        selection,
+        &programs,
+        suite == Suite::Whole,
+    )?;
     Ok(match (done, target.runner) {
         (done, Runner::Web) => done,
         (Done::Ran(note), _) => Done::Ran(note + suite.note()),
@@ -354,13 +379,14 @@ pub(crate) fn test(target: &Target, show: Show, suite: Suite) -> Result<Done, St
     })
 }
 
-/// Tests what `selection` says, with cargos made by `cargo`; with `example`, the example is built
-/// first, for the tests that start it.
+/// Tests what `selection` says, with cargos made by `cargo`, and `programs` at the end of the test
+/// programs' command lines; with `example`, the example is built first, for the tests that start it.
 fn test_in(
     target: &Target,
     show: Show,
     cargo: impl Fn() -> Command,
     selection: &[&str],
+    programs: &[&str],
     example: bool,
 ) -> Result<Done, String> {
     let Some(std) = Std::find(target.triple) else {
@@ -398,17 +424,25 @@ fn test_in(
         cargo.envs(place.variables.iter().map(|(key, value)| (key, value)));
         cargo
     };
+    let building = Instant::now();
     if example && !place.native {
         let arguments = ["-p", "cranpose-services", "--example", "peer"];
         run::run(&mut cargo("build", &arguments), show)?;
     }
-    let output = run::run(&mut cargo("test", selection), show)?;
+    run::run(
+        &mut cargo("test", &[selection, &["--no-run"]].concat()),
+        show,
+    )?;
+    let built = building.elapsed().as_secs();
+    let running = Instant::now();
+    let output = run::run(&mut cargo("test", &[selection, programs].concat()), show)?;
     match passed(&output) {
         0 => Err("no test ran".to_owned()),
         passed => Ok(Done::Ran(format!(
-            "{passed} tests passed, {}, {}",
+            "{passed} tests passed, {}, {}; built in {built} s, ran in {} s",
             place.how,
-            std.describe()
+            std.describe(),
+            running.elapsed().as_secs()
         ))),
     }
 }

@@ -85,7 +85,7 @@ fn try_slip(slip: &Slip) -> Result<Done, String> {
     };
     let on = |triple: &str, caught_by: Caught| match caught_by {
         Caught::Check => check_in(named(triple)?, Show::Never, in_copy(), SELECTION),
-        Caught::Test => test_in(named(triple)?, Show::Never, in_copy, SELECTION, false),
+        Caught::Test => test_in(named(triple)?, Show::Never, in_copy, SELECTION, &[], false),
     };
     if let Err(message) = on(&toolchain::host_triple()?, slip.caught_by) {
         return Err(format!(
