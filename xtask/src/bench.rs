@@ -4,6 +4,8 @@ use std::process::Command;
 
 use crate::run::{self, Done, Outcome, Show};
 
+mod size;
+
 /// The workspace of the harness, from the main one.
 const HARNESS: &str = "tests/bench-peers/Cargo.toml";
 
@@ -13,12 +15,13 @@ const TABLES: [&str; 3] = ["fetches", "strangers", "bridge"];
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     match arguments.split_first() {
         Some((part, [])) if part == "counts" => counts_step().map(|_| ()),
+        Some((part, [])) if part == "size" => size::run(),
         Some((part, words)) if part == "peers" => measure("table", words),
         Some((part, words)) if TABLES.contains(&part.as_str()) => measure(part, words),
         Some((part, [])) if UNITS.contains(&part.as_str()) => units(&[part.as_str()]),
         None => units(&UNITS),
         _ => Err(format!(
-            "bench takes nothing, one of {UNITS:?} or `counts`; or `peers` or one of {TABLES:?}, with \
+            "bench takes nothing, one of {UNITS:?}, `counts` or `size`; or `peers` or one of {TABLES:?}, with \
              words `name=value`"
         )),
     }
