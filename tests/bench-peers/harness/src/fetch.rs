@@ -15,7 +15,7 @@ use crate::{
     cpu::{self, Threads},
     load::Figures,
     report::{self, Report},
-    table::{Measured, Outcome, Server, Words, nginx, rivals},
+    table::{Measured, Outcome, Server, Words, nginx, rivals, turns},
 };
 
 /// `fetch URL OUT [COUNT BYTES PLACES]`: our side. OUT is a file, or `-` for nothing. COUNT ranges
@@ -162,12 +162,7 @@ pub(crate) fn table(arguments: &[String]) -> Result<(), String> {
             });
         }
         for round in 0..rounds {
-            for turn in 0..sides.len() {
-                let index = if round % 2 == 0 {
-                    turn
-                } else {
-                    sides.len() - 1 - turn
-                };
+            for index in turns(round, sides.len()) {
                 let out = if row.to_file {
                     &destination
                 } else {

@@ -7,7 +7,10 @@ use std::{
 };
 
 use rustix::{
-    event::epoll::{self, CreateFlags, Event, EventData, EventFlags},
+    event::{
+        Timespec,
+        epoll::{self, CreateFlags, Event, EventData, EventFlags},
+    },
     net::{RecvFlags, recv},
 };
 use serde_json::json;
@@ -16,6 +19,12 @@ use crate::{
     content::{self, FILE_BYTES, TOKEN},
     cpu::{self, Threads},
 };
+
+/// Bytes of the range by which a connection is tried before it is measured.
+const SMALL_RANGE: u64 = 1024;
+
+/// A server that says nothing for so long has forgotten somebody.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// What is asked for, and how it is read.
 #[derive(Clone)]
@@ -99,9 +108,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             cpu::busy(&cpus),
         )
     };
+    let mut conversations = asking.begin().map_err(|error| error.to_string())?;
     let before = read();
     let start = Instant::now();
-    let (requests, conversations) = asking.run().map_err(|error| error.to_string())?;
+    let requests = asking
+        .run(&mut conversations)
+        .map_err(|error| error.to_string())?;
     let seconds = start.elapsed().as_secs_f64();
     let after = read();
     // Only now: the threads that served them should still be there to be asked.
@@ -124,17 +136,33 @@ struct Asking {
 }
 
 impl Asking {
-    fn run(&self) -> io::Result<(u64, Vec<Conversation>)> {
-        let end = Instant::now() + self.work.time;
-        let mut conversations = Vec::new();
-        for number in 0..self.work.connections {
-            conversations.push(Conversation::start(self, number as u64)?);
+    /// Connects, and takes a small answer over each connection: what connections cost is no part of
+    /// the work. Where each request has its own it is, and they are yet to be made.
+    fn begin(&self) -> io::Result<Vec<Conversation>> {
+        if self.work.connect {
+            return Ok(Vec::new());
         }
-        let requests = match &mut conversations[..] {
-            [only] => self.alone(only, end)?,
-            all => self.together(all, end)?,
+        let answered = |number| {
+            let mut conversation = Conversation::start(self, number)?;
+            conversation.ask(self, self.work.range.min(SMALL_RANGE))?;
+            while !conversation.receive(self)? {}
+            Ok(conversation)
         };
-        Ok((requests, conversations))
+        (0..self.work.connections as u64).map(answered).collect()
+    }
+
+    fn run(&self, conversations: &mut Vec<Conversation>) -> io::Result<u64> {
+        let end = Instant::now() + self.work.time;
+        for number in 0..self.work.connections {
+            if self.work.connect {
+                conversations.push(Conversation::start(self, number as u64)?);
+            }
+            conversations[number].ask(self, self.work.range)?;
+        }
+        match &mut conversations[..] {
+            [only] => self.alone(only, end),
+            all => self.together(all, end),
+        }
     }
 
     /// One connection: it may block.
@@ -162,6 +190,10 @@ impl Asking {
         for (index, conversation) in all.iter().enumerate() {
             watch(index, &conversation.stream)?;
         }
+        let silence = Timespec {
+            tv_sec: SILENCE_MAX.as_secs() as i64,
+            tv_nsec: 0,
+        };
         let mut requests = 0;
         let mut running = all.len();
         let mut events = [Event {
@@ -169,7 +201,11 @@ impl Asking {
             data: EventData::new_u64(0),
         }; 256];
         while running > 0 {
-            let ready = epoll::wait(&poll, &mut events[..], None)?;
+            let ready = epoll::wait(&poll, &mut events[..], Some(&silence))?;
+            if ready == 0 {
+                let silent = format!("{running} of {} requests got no answer", all.len());
+                return Err(io::Error::other(silent));
+            }
             let is_over = Instant::now() >= end;
             for event in &events[..ready] {
                 let index = event.data.u64() as usize;
@@ -206,6 +242,8 @@ struct Conversation {
     /// Where the next range starts, in ranges.
     place: u64,
     offset: u64,
+    /// Bytes of the range that is asked for.
+    range: u64,
     /// Bytes of the head, once it is there.
     head: Option<usize>,
     /// Bytes in `block` before the head is complete.
@@ -218,32 +256,31 @@ impl Conversation {
     fn start(asking: &Asking, number: u64) -> io::Result<Self> {
         // A whole file passes through a block that stays in the cache; a range fits into one.
         let block = (asking.work.range as usize + 1024).min(256 * 1024);
-        let mut conversation = Self {
+        Ok(Self {
             stream: connect(asking)?,
             request: Vec::new(),
             block: vec![0; block],
             place: number * 7919,
             offset: 0,
+            range: 0,
             head: None,
             filled: 0,
             content: 0,
-        };
-        conversation.ask(asking)?;
-        Ok(conversation)
+        })
     }
 
     fn next(&mut self, asking: &Asking) -> io::Result<()> {
         if asking.work.connect {
             self.stream = connect(asking)?;
         }
-        self.ask(asking)
+        self.ask(asking, asking.work.range)
     }
 
-    fn ask(&mut self, asking: &Asking) -> io::Result<()> {
-        let range = asking.work.range;
+    fn ask(&mut self, asking: &Asking, range: u64) -> io::Result<()> {
         let places = FILE_BYTES / range;
         self.place += 7919;
         self.offset = self.place % places * range;
+        self.range = range;
         (self.head, self.filled, self.content) = (None, 0, 0);
         self.request.clear();
         let connection = if asking.work.connect {
@@ -270,7 +307,7 @@ impl Conversation {
 
     /// Receives once. Returns whether the answer is complete.
     fn receive(&mut self, asking: &Asking) -> io::Result<bool> {
-        let range = asking.work.range;
+        let range = self.range;
         if self.head.is_some() && self.content == range {
             // Only the connection's end is missing.
             return match self.stream.read(&mut self.block)? {
@@ -329,10 +366,10 @@ impl Conversation {
                 && content::is_at(&bytes[last..], offset + last as u64)
         };
         self.content += bytes.len() as u64;
-        if !is_right || self.content > asking.work.range {
+        if !is_right || self.content > self.range {
             return Err(io::Error::other(format!("wrong bytes at {offset}")));
         }
-        Ok(self.content == asking.work.range && !asking.work.connect)
+        Ok(self.content == self.range && !asking.work.connect)
     }
 
     fn check_head(&self, head: &[u8], asking: &Asking) -> io::Result<()> {
@@ -340,11 +377,11 @@ impl Conversation {
         let is_right = is_partial
             && (!asking.work.verify || {
                 let head = String::from_utf8_lossy(head).to_ascii_lowercase();
-                let last = self.offset + asking.work.range - 1;
+                let last = self.offset + self.range - 1;
                 head.contains(&format!(
                     "\r\ncontent-range: bytes {}-{last}/{FILE_BYTES}\r\n",
                     self.offset
-                )) && head.contains(&format!("\r\ncontent-length: {}\r\n", asking.work.range))
+                )) && head.contains(&format!("\r\ncontent-length: {}\r\n", self.range))
             });
         if is_right {
             return Ok(());
@@ -359,5 +396,6 @@ impl Conversation {
 fn connect(asking: &Asking) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(asking.address)?;
     stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(SILENCE_MAX))?;
     Ok(stream)
 }

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::{
     content::{self, HANDLE},
     cpu,
@@ -91,45 +93,36 @@ pub(crate) struct Measured {
 /// A server that can be started, and what it needs.
 struct Side {
     name: &'static str,
-    /// Takes part only where it is named: it would take most of the time, or not end.
-    on_request: bool,
     start: fn(&Place) -> Result<Server, String>,
 }
 
 const SIDES: &[Side] = &[
     Side {
         name: "nginx",
-        on_request: false,
         start: nginx,
     },
     Side {
         name: "peer",
-        on_request: false,
         start: peer,
     },
     Side {
         name: "peer, sendfile",
-        on_request: false,
         start: peer_lends,
     },
     Side {
         name: "probe",
-        on_request: false,
         start: probe,
     },
     Side {
         name: "axum",
-        on_request: true,
         start: |place| rival("serve-axum", place),
     },
     Side {
         name: "tiny_http",
-        on_request: true,
         start: |place| rival("serve-tiny", place),
     },
     Side {
         name: "Go",
-        on_request: true,
         start: go,
     },
 ];
@@ -161,8 +154,9 @@ pub(crate) struct Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Our servers end with their standard input, nginx by SIGTERM's gentler sibling below.
+        // Ours end with their standard input, nginx does not.
         drop(self.child.stdin.take());
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         let end = Instant::now() + Duration::from_secs(1);
         while Instant::now() < end {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
@@ -221,15 +215,18 @@ pub(crate) fn nginx(place: &Place) -> Result<Server, String> {
 
 /// Our server inside an app of its own.
 pub(crate) fn peer(place: &Place) -> Result<Server, String> {
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    spawn_with_port(Command::new(program).arg("serve").arg(&place.file))
+    serve(place, &[])
 }
 
 /// The same, with the file lent to the kernel.
 fn peer_lends(place: &Place) -> Result<Server, String> {
+    serve(place, &["lend"])
+}
+
+fn serve(place: &Place, words: &[&str]) -> Result<Server, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
-    spawn_with_port(command.arg("serve").arg(&place.file).arg("lend"))
+    spawn_with_port(command.arg("serve").arg(&place.file).args(words))
 }
 
 /// The bound that is no server.
@@ -341,9 +338,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let mut servers = Vec::new();
     cpu::pin(&[0])?;
     for side in SIDES {
-        let by_default = words.get("sides").is_none() && !side.on_request;
-        let is_named = words.get("sides").is_some() && words.wants("sides", side.name);
-        if side.name == "nginx" || by_default || is_named {
+        if side.name == "nginx" || words.wants("sides", side.name) {
             match (side.start)(&place) {
                 Ok(server) => servers.push((side.name, server)),
                 Err(reason) => eprintln!("SKIPPED {}: {reason}", side.name),
@@ -357,6 +352,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         let client_cpu = usize::from(row.two_cpus);
         let cpus = if row.two_cpus { vec![0, 1] } else { vec![0] };
         cpu::pin(&[client_cpu])?;
+        let mut sides = Vec::new();
         let mut outcomes: Vec<Outcome> = Vec::new();
         let check = Work {
             verify: true,
@@ -364,27 +360,26 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             ..row.work.clone()
         };
         for (name, server) in &servers {
-            load(server, &check, &cpus)
-                .map_err(|error| format!("{name}, {}: {error}", row.name))?;
+            if let Err(reason) = load(server, &check, &cpus) {
+                skip(name, &row.name, &reason, sides.is_empty())?;
+                continue;
+            }
+            sides.push((name, server));
             outcomes.push(Outcome {
                 side: (*name).to_owned(),
                 rounds: Vec::new(),
             });
         }
         for round in 0..rounds {
-            for turn in 0..servers.len() {
-                // There and back, so that none is always behind the same other.
-                let index = if round % 2 == 0 {
-                    turn
-                } else {
-                    servers.len() - 1 - turn
-                };
-                let (name, server) = &servers[index];
-                let figures = load(server, &row.work, &cpus)
-                    .map_err(|error| format!("{name}, {}: {error}", row.name))?;
-                outcomes[index].rounds.push(figures);
+            for index in turns(round, sides.len()) {
+                let (name, server) = sides[index];
+                match load(server, &row.work, &cpus) {
+                    Ok(figures) => outcomes[index].rounds.push(figures),
+                    Err(reason) => skip(name, &row.name, &reason, index == 0)?,
+                }
             }
         }
+        outcomes.retain(|outcome| outcome.rounds.len() as u64 == rounds);
         let row = Measured {
             name: row.name,
             two_cpus: row.two_cpus,
@@ -397,6 +392,23 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         report::write(Path::new(out), Report::Servers, &measured, rounds, time)?;
     }
     Ok(())
+}
+
+/// A side that fails is left out of a row, unless it is the one that the others are compared with.
+fn skip(side: &str, row: &str, reason: &str, is_base: bool) -> Result<(), String> {
+    if is_base {
+        return Err(format!("{side}, {row}: {reason}"));
+    }
+    eprintln!("SKIPPED {side}, {row}: {reason}");
+    Ok(())
+}
+
+/// The order of a round: there and back, so that none is always behind the same other.
+pub(crate) fn turns(round: u64, count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |turn| match round % 2 {
+        0 => turn,
+        _ => count - 1 - turn,
+    })
 }
 
 fn load(server: &Server, work: &Work, cpus: &[usize]) -> Result<Figures, String> {
