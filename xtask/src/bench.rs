@@ -10,7 +10,7 @@ mod size;
 const HARNESS: &str = "tests/bench-peers/Cargo.toml";
 
 /// The parts of the harness that write a table.
-const TABLES: [&str; 3] = ["fetches", "strangers", "bridge"];
+const TABLES: [&str; 4] = ["fetches", "growth", "strangers", "bridge"];
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     match arguments.split_first() {
@@ -48,8 +48,8 @@ fn harness(subcommand: &str) -> Command {
     cargo
 }
 
-/// Ours and others side by side, ours with and without strangers, or directly and through a bridge;
-/// writes its table into `docs/BENCHMARKS.md`, and its figures beside it.
+/// Ours and others side by side, ours with and without strangers, directly and through a bridge, or with
+/// more and more to do; writes its table into `docs/BENCHMARKS.md`, and its figures beside it.
 fn measure(part: &str, words: &[String]) -> Outcome {
     if !cfg!(target_os = "linux") {
         return Err("placement and CPU times are read in the ways of Linux".to_owned());

@@ -52,6 +52,20 @@ pub(crate) fn is_at(bytes: &[u8], offset: u64) -> bool {
     true
 }
 
+/// Writes what stands at `offset`, also where no file could be as long.
+pub(crate) fn fill(bytes: &mut [u8], offset: u64) {
+    let mut at = offset;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let word = word(at / 8);
+        let part = &word[(at % 8) as usize..];
+        let (now, later) = rest.split_at_mut(part.len().min(rest.len()));
+        now.copy_from_slice(&part[..now.len()]);
+        at += now.len() as u64;
+        rest = later;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +75,9 @@ mod tests {
         let all: Vec<u8> = (0..8).flat_map(word).collect();
         assert!(is_at(&all, 0) && is_at(&all[5..], 5) && is_at(&all[9..20], 9));
         assert!(!is_at(&all, 8) && !is_at(&all[5..], 4));
+        let mut filled = [0; 17];
+        fill(&mut filled, 5);
+        assert_eq!(filled, all[5..22]);
         let mut wrong = all;
         wrong[63] ^= 1;
         assert!(!is_at(&wrong, 0) && is_at(&wrong[..63], 0));

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, fs};
 
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::{
+    thread::{CpuSet, sched_setaffinity},
+    time::{ClockId, clock_gettime},
+};
 
 /// Clock ticks of `/proc`: always a hundred to the second on Linux, whatever the kernel's own.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -16,12 +19,12 @@ pub(crate) fn pin(cpus: &[usize]) -> Result<(), String> {
     sched_setaffinity(None, &set).map_err(|error| format!("placement on CPUs {cpus:?}: {error}"))
 }
 
-/// CPU time of each thread of a process and its children, to the nanosecond.
+/// CPU time of each thread of a process and its children, to the nanosecond; and how often it waited.
 ///
 /// The sums that the kernel keeps of whole processes are shown in hundredths of a second, too
 /// coarse for short runs.
 #[derive(Default)]
-pub(crate) struct Threads(HashMap<u64, u64>);
+pub(crate) struct Threads(HashMap<u64, [u64; 2]>);
 
 impl Threads {
     pub(crate) fn read(processes: &[u32]) -> Self {
@@ -41,8 +44,9 @@ impl Threads {
                 |file: &str| fs::read_to_string(thread.path().join(file)).unwrap_or_default();
             let number = thread.file_name().to_string_lossy().parse();
             let nanoseconds = read("schedstat").split(' ').next().map(str::parse);
+            let waits = field(&read("status"), "voluntary_ctxt_switches:").unwrap_or(0);
             if let (Ok(number), Some(Ok(nanoseconds))) = (number, nanoseconds) {
-                self.0.insert(number, nanoseconds);
+                self.0.insert(number, [nanoseconds, waits]);
             }
             for child in read("children").split_whitespace() {
                 if let Ok(child) = child.parse() {
@@ -54,9 +58,27 @@ impl Threads {
 
     /// Seconds used since `before`. What a thread used that has ended since is not in it.
     pub(crate) fn since(&self, before: &Self) -> f64 {
-        let used = |(thread, now): (&u64, &u64)| now - before.0.get(thread).copied().unwrap_or(0);
-        self.0.iter().map(used).sum::<u64>() as f64 / 1e9
+        self.sum_since(before, 0) as f64 / 1e9
     }
+
+    /// How often they gave the CPU up to wait for something since `before`.
+    pub(crate) fn waits_since(&self, before: &Self) -> u64 {
+        self.sum_since(before, 1)
+    }
+
+    fn sum_since(&self, before: &Self, which: usize) -> u64 {
+        let grown = |(thread, now): (&u64, &[u64; 2])| {
+            let then = before.0.get(thread).map_or(0, |then| then[which]);
+            now[which].saturating_sub(then)
+        };
+        self.0.iter().map(grown).sum()
+    }
+}
+
+/// The number that stands behind a name at the start of a line, as `/proc` writes many.
+pub(crate) fn field(text: &str, name: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_whitespace().next()?.parse().ok()
 }
 
 /// CPU seconds that a process has used, with the threads that have ended: in hundredths.
@@ -69,6 +91,12 @@ pub(crate) fn process_seconds(process: u32) -> f64 {
         .filter_map(|field| field.parse::<f64>().ok())
         .sum::<f64>()
         / TICKS_PER_SECOND
+}
+
+/// CPU seconds that this process has used, with the threads that have ended, to the nanosecond.
+pub(crate) fn own_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// CPU seconds that everything has used on these CPUs.

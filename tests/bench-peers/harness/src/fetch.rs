@@ -245,5 +245,6 @@ fn time(row: &Row, prepare: Prepare, server: &Server, out: &Path) -> Result<Figu
         client_cpu: after.0 - before.0,
         server_cpu: after.1.since(&before.1),
         busy: after.2 - before.2,
+        ..Figures::default()
     })
 }

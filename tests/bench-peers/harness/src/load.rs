@@ -16,7 +16,7 @@ use rustix::{
 use serde_json::json;
 
 use crate::{
-    content::{self, FILE_BYTES, TOKEN},
+    content::{self, TOKEN},
     cpu::{self, Threads},
 };
 
@@ -33,6 +33,10 @@ pub(crate) struct Work {
     pub(crate) connections: usize,
     /// Bytes of each range.
     pub(crate) range: u64,
+    /// Bytes of what the ranges are of.
+    pub(crate) total: u64,
+    /// Where every range starts; none: all over it.
+    pub(crate) from: Option<u64>,
     /// Content is dropped by the kernel instead of being copied out.
     pub(crate) discard: bool,
     /// Each request has a connection of its own.
@@ -49,6 +53,11 @@ impl Work {
         vec![
             format!("connections={}", self.connections),
             format!("range={}", self.range),
+            format!("total={}", self.total),
+            format!(
+                "from={}",
+                self.from.map_or(String::new(), |from| from.to_string())
+            ),
             format!("discard={}", self.discard),
             format!("connect={}", self.connect),
             format!("milliseconds={}", self.time.as_millis()),
@@ -65,6 +74,8 @@ pub(crate) struct Figures {
     pub(crate) client_cpu: f64,
     pub(crate) server_cpu: f64,
     pub(crate) busy: f64,
+    /// How often a thread of the server had to wait: voluntary context switches.
+    pub(crate) waits: f64,
 }
 
 /// `load address=… path=… pids=… cpus=…` and the words of [`Work`].
@@ -87,6 +98,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let work = Work {
         connections: parse(word("connections")?)?,
         range: parse(word("range")?)?,
+        total: parse(word("total")?)?,
+        from: list(word("from")?)?.first().copied(),
         discard: parse(word("discard")?)?,
         connect: parse(word("connect")?)?,
         time: Duration::from_millis(parse(word("milliseconds")?)?),
@@ -124,21 +137,23 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         "client_cpu": after.0.since(&before.0),
         "server_cpu": after.1.since(&before.1),
         "busy": after.2 - before.2,
+        "waits": after.1.waits_since(&before.1),
     });
     println!("{figures}");
     Ok(())
 }
 
-struct Asking {
-    path: String,
-    address: SocketAddr,
-    work: Work,
+/// Who is asked for what.
+pub(crate) struct Asking {
+    pub(crate) path: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) work: Work,
 }
 
 impl Asking {
     /// Connects, and takes a small answer over each connection: what connections cost is no part of
     /// the work. Where each request has its own it is, and they are yet to be made.
-    fn begin(&self) -> io::Result<Vec<Conversation>> {
+    pub(crate) fn begin(&self) -> io::Result<Vec<Conversation>> {
         if self.work.connect {
             return Ok(Vec::new());
         }
@@ -235,7 +250,7 @@ impl Asking {
 }
 
 /// A connection, and the one request that is under way on it.
-struct Conversation {
+pub(crate) struct Conversation {
     stream: TcpStream,
     request: Vec<u8>,
     block: Vec<u8>,
@@ -277,9 +292,12 @@ impl Conversation {
     }
 
     fn ask(&mut self, asking: &Asking, range: u64) -> io::Result<()> {
-        let places = FILE_BYTES / range;
+        let places = asking.work.total / range;
         self.place += 7919;
-        self.offset = self.place % places * range;
+        self.offset = match asking.work.from {
+            Some(from) => from,
+            None => self.place % places * range,
+        };
         self.range = range;
         (self.head, self.filled, self.content) = (None, 0, 0);
         self.request.clear();
@@ -379,8 +397,8 @@ impl Conversation {
                 let head = String::from_utf8_lossy(head).to_ascii_lowercase();
                 let last = self.offset + self.range - 1;
                 head.contains(&format!(
-                    "\r\ncontent-range: bytes {}-{last}/{FILE_BYTES}\r\n",
-                    self.offset
+                    "\r\ncontent-range: bytes {}-{last}/{}\r\n",
+                    self.offset, asking.work.total
                 )) && head.contains(&format!("\r\ncontent-length: {}\r\n", self.range))
             });
         if is_right {

@@ -3,7 +3,7 @@
 //! One program plays every part of ours: `serve` is an app that shares a file, `fetch` one that
 //! fetches, `load` is a client that asks and checks, `table` and `fetches` place them and others on
 //! CPUs, run them in turn and compare. `attack` is a thousand strangers and more, `strangers` finds
-//! out what they cost, `bridge` what a bridge costs. `cargo xtask bench` starts it.
+//! out what they cost, `bridge` what a bridge costs, `growth` how cost grows; `cycles` is a part of it. `cargo xtask bench` starts it.
 
 use std::process::ExitCode;
 
@@ -12,6 +12,8 @@ mod bridge;
 mod content;
 mod cpu;
 mod fetch;
+mod growth;
+mod growth_report;
 mod load;
 mod probe;
 mod report;
@@ -30,8 +32,10 @@ fn main() -> ExitCode {
         "attack" => attack::run(rest),
         "bridge" => bridge::run(rest),
         "bridge-serve" => bridge::serve(rest),
+        "cycles" => growth::cycles(rest),
         "fetch" => fetch::run(rest),
         "fetches" => fetch::table(rest),
+        "growth" => growth::run(rest),
         "serve" => serve::run(rest),
         "load" => load::run(rest),
         "probe" => probe::run(rest),

@@ -30,6 +30,8 @@ fn rows(time: Duration) -> Vec<Row> {
     let work = |connections, range| Work {
         connections,
         range,
+        total: content::FILE_BYTES,
+        from: None,
         discard: false,
         connect: false,
         time,
@@ -219,8 +221,13 @@ pub(crate) fn peer(place: &Place) -> Result<Server, String> {
 }
 
 /// The same, with the file lent to the kernel.
-fn peer_lends(place: &Place) -> Result<Server, String> {
+pub(crate) fn peer_lends(place: &Place) -> Result<Server, String> {
     serve(place, &["lend"])
+}
+
+/// The same, with room for more connections than by default.
+pub(crate) fn peer_for_many(place: &Place) -> Result<Server, String> {
+    serve(place, &["many"])
 }
 
 fn serve(place: &Place, words: &[&str]) -> Result<Server, String> {
@@ -411,7 +418,7 @@ pub(crate) fn turns(round: u64, count: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-fn load(server: &Server, work: &Work, cpus: &[usize]) -> Result<Figures, String> {
+pub(crate) fn load(server: &Server, work: &Work, cpus: &[usize]) -> Result<Figures, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();
     let output = Command::new(program)
@@ -436,5 +443,6 @@ fn load(server: &Server, work: &Work, cpus: &[usize]) -> Result<Figures, String>
         client_cpu: number("client_cpu"),
         server_cpu: number("server_cpu"),
         busy: number("busy"),
+        waits: number("waits"),
     })
 }
