@@ -1,6 +1,6 @@
 //! The large blocks that content passes through, shared by all connections of a server.
 
-use std::sync::{Mutex, PoisonError};
+use crate::{service::lock, sync::Mutex};
 
 /// Bytes of one block. Measured on the way: larger ones win nothing, smaller ones cost a system
 /// call each.
@@ -18,12 +18,12 @@ pub(crate) struct Blocks(Mutex<Vec<Box<[u8]>>>);
 
 impl Blocks {
     pub(crate) fn take(&self) -> Box<[u8]> {
-        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let spare = lock(&self.0).pop();
         spare.unwrap_or_else(|| vec![0; BLOCK_BYTES].into_boxed_slice())
     }
 
     pub(crate) fn give_back(&self, block: Box<[u8]>) {
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spare = lock(&self.0);
         if spare.len() < SPARE_MAX {
             spare.push(block);
         }

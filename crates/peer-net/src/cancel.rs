@@ -1,14 +1,14 @@
 //! Ends an operation from another thread.
 
 use std::{
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError},
     time::Instant,
 };
 
-use crate::client_connect::ClientStream;
+use crate::{
+    client_connect::ClientStream,
+    sync::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering},
+};
 
 /// Ends operations from another thread, wherever they are: connecting, waiting, receiving.
 ///

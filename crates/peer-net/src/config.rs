@@ -117,7 +117,7 @@ impl fmt::Debug for Config {
 /// run on it too.
 pub(crate) const STACK_BYTES: usize = 256 * 1024;
 
-/// Threads that wait for connections, at most, beyond those that serve one.
+/// Threads that wait for connections at one listener, at most, beyond those that serve one.
 pub(crate) const ACCEPTORS_MAX: usize = 8;
 
 /// How long `Drop` waits for threads that an app's callback may hold.

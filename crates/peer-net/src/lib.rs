@@ -22,12 +22,14 @@ mod callback;
 mod client_exchange;
 mod client_transfer;
 mod connection;
+mod crew;
 mod download_lock;
 mod listener;
 mod media_type;
 mod pool;
 mod relay;
 mod service;
+mod sync;
 mod system;
 
 pub use bridge::{BridgeStats, BridgeUrl, PeerBridge, PeerBridgeBuilder};

@@ -2,18 +2,14 @@
 //!
 //! Every thread here does the same: it accepts a connection, sees to it that another thread is
 //! left at `accept`, serves the connection itself, and comes back. So no connection is handed from
-//! thread to thread, and the listener's backlog never waits for work. The count of threads at
-//! `accept` is exact: the one that takes it to zero has to find a successor before it serves, and
-//! when there is none to be had it goes on accepting and puts the connection aside.
+//! thread to thread, and the listener's backlog never waits for work. Who may leave `accept` is
+//! decided by `crew`: the last thread there has to find a successor before it serves, and when there is
+//! none to be had it goes on accepting and puts the connection aside.
 
 use std::{
-    collections::VecDeque,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,7 +17,9 @@ use crate::{
     callback::call,
     config::{ACCEPTORS_MAX, ServerEvent},
     connection,
+    crew::{Crew, Post, Work},
     service::{Connection, Service, count, lock},
+    sync::{AtomicBool, Mutex, Ordering},
     system::System,
 };
 
@@ -62,8 +60,7 @@ pub(crate) struct Listener {
     /// Its connections send at once. Without that, a block that waits for the acknowledgement of the
     /// one before costs 40 ms.
     without_delay: bool,
-    /// Threads at `accept`, or on their way to it.
-    acceptors: AtomicUsize,
+    post: Post,
     /// No more connections are wanted from it.
     retired: AtomicBool,
     /// It gave no connection for too long, or never will.
@@ -76,9 +73,6 @@ pub(crate) struct Listener {
 pub(crate) struct Acceptors {
     pub(crate) service: Arc<Service>,
     system: Arc<dyn System>,
-    threads_max: usize,
-    /// Connections that were let in, and wait for a thread that is about to end its own.
-    aside: Mutex<VecDeque<Arc<Connection>>>,
 }
 
 thread_local! {
@@ -108,7 +102,8 @@ impl Listener {
             address,
             polled,
             without_delay,
-            acceptors: AtomicUsize::new(0),
+            // More of those that poll would ask in vain more often.
+            post: Post::new(if polled { 1 } else { ACCEPTORS_MAX }),
             retired: AtomicBool::new(false),
             lost: AtomicBool::new(false),
             short: Mutex::new(None),
@@ -137,20 +132,6 @@ impl Listener {
         }
     }
 
-    /// Takes a thread out of those at `accept`, unless it is the last one. Returns whether it may go.
-    fn leave_accept(&self) -> bool {
-        let leave = |waiting: usize| (waiting > 1).then(|| waiting - 1);
-        self.acceptors
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, leave)
-            .is_ok()
-    }
-
-    /// Threads that may wait at it beyond those that serve.
-    const fn acceptors_max(&self) -> usize {
-        // More of them would ask in vain more often.
-        if self.polled { 1 } else { ACCEPTORS_MAX }
-    }
-
     /// Where it can be reached from the device itself. The unspecified address stands for "any"; as a
     /// destination some platforms refuse it.
     fn own_addresses(&self) -> impl Iterator<Item = SocketAddr> {
@@ -173,23 +154,13 @@ impl Listener {
 
 impl Acceptors {
     pub(crate) fn new(service: Arc<Service>, system: Arc<dyn System>) -> Arc<Self> {
-        let limits = service.config.limits;
-        let threads_max = limits
-            .strangers
-            .saturating_add(limits.paired)
-            .saturating_add(ACCEPTORS_MAX);
-        Arc::new(Self {
-            service,
-            system,
-            threads_max,
-            aside: Mutex::default(),
-        })
+        Arc::new(Self { service, system })
     }
 
     /// Starts accepting on a bound socket.
     pub(crate) fn start(self: &Arc<Self>, socket: TcpListener) -> io::Result<Arc<Listener>> {
         let listener = Listener::new(socket, &*self.system)?;
-        self.spawn(&listener)?;
+        self.man(&listener)?;
         Ok(listener)
     }
 
@@ -203,17 +174,17 @@ impl Acceptors {
     fn wake(&self, listener: &Listener, own: usize) {
         drop(lock(&listener.socket).take());
         // Those that sleep between two attempts.
-        self.service.notify();
+        self.service.crew.notify();
         let share = lock(&listener.share).take();
         // Where it is gone, another thread is about this already; what is left is to wait.
         let ended = share.is_none_or(|share| self.system.end_accept(share).is_ok());
         let ended = ended || listener.polled;
-        let is_deserted = || listener.acceptors.load(Ordering::SeqCst) <= own;
+        let is_deserted = || listener.post.waiting() <= own;
         let until = Instant::now() + WAKE_MAX;
         while !is_deserted() && Instant::now() < until {
             if !ended {
                 // Each `accept` gets a connection of our own to return with.
-                for _ in own..listener.acceptors.load(Ordering::SeqCst) {
+                for _ in own..listener.post.waiting() {
                     let _ = self.knock(listener);
                 }
             }
@@ -234,25 +205,25 @@ impl Acceptors {
         Err(first.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
     }
 
-    /// Starts one more thread at `accept`.
+    /// Starts the first thread at `accept`.
+    fn man(self: &Arc<Self>, listener: &Arc<Listener>) -> io::Result<()> {
+        let crew = &self.service.crew;
+        crew.enlist(&listener.post);
+        self.spawn(listener)
+            .inspect_err(|_| crew.dismiss(&listener.post))
+    }
+
+    /// Starts a thread at `accept`, which is counted already.
     fn spawn(self: &Arc<Self>, listener: &Arc<Listener>) -> io::Result<()> {
-        if !self.service.begin_thread(self.threads_max) {
-            return Err(io::ErrorKind::QuotaExceeded.into());
-        }
-        listener.acceptors.fetch_add(1, Ordering::SeqCst);
         let (acceptors, at) = (Arc::clone(self), Arc::clone(listener));
-        let started = self.system.spawn(Box::new(move || {
+        self.system.spawn(Box::new(move || {
             IS_OURS.set(true);
-            // The count must come down whatever happens, or the server could never be waited for.
-            let _count = CountedThread(Arc::clone(&acceptors.service));
+            // The count must come down whatever happens, or the server could never be waited for. It
+            // does so last: what the app gave is not held any longer when that wait is over.
+            let _count = CountedThread(Arc::clone(&acceptors.service.crew));
+            let (acceptors, at) = (acceptors, at);
             acceptors.run(&at);
-        }));
-        if let Err(error) = started {
-            listener.acceptors.fetch_sub(1, Ordering::SeqCst);
-            self.service.end_thread();
-            return Err(error);
-        }
-        Ok(())
+        }))
     }
 
     /// One thread's life: accept, serve, and again.
@@ -263,8 +234,16 @@ impl Acceptors {
                 .clone()
                 .filter(|_| !self.is_over(listener));
             let Some(socket) = socket else {
-                listener.acceptors.fetch_sub(1, Ordering::SeqCst);
-                return;
+                let accepted = None;
+                let mut work = Working {
+                    acceptors: self,
+                    listener,
+                    accepted,
+                };
+                if self.service.crew.depart(&listener.post, &mut work) {
+                    return;
+                }
+                continue;
             };
             let accepted = self.system.accept(&socket);
             drop(socket);
@@ -355,63 +334,13 @@ impl Acceptors {
         stream: TcpStream,
         address: SocketAddr,
     ) -> bool {
-        // The last thread at accept has to find another one before it leaves.
-        let was_last = listener.acceptors.fetch_sub(1, Ordering::SeqCst) == 1;
-        let successor = if was_last {
-            self.spawn(listener)
-        } else {
-            Ok(())
+        let accepted = Some((stream, address));
+        let mut work = Working {
+            acceptors: self,
+            listener,
+            accepted,
         };
-        let connection = match &successor {
-            // The system is out of threads. A stranger's will do; without one, shed what cannot be
-            // served.
-            Err(error)
-                if error.kind() != io::ErrorKind::QuotaExceeded
-                    && !self.service.evict_stranger() =>
-            {
-                log::debug!("cannot start a thread: {error}");
-                count(&self.service.counters.shed);
-                None
-            }
-            _ => self.let_in(listener, stream, address),
-        };
-        if successor.is_err() {
-            listener.acceptors.fetch_add(1, Ordering::SeqCst);
-            if let Some(connection) = connection {
-                // All threads serve; whoever had to give way for this one takes it over.
-                let mut aside = lock(&self.aside);
-                aside.retain(|waiting| !waiting.cut.load(Ordering::Relaxed));
-                aside.push_back(connection);
-            }
-            if !self.has_aside() || !listener.leave_accept() {
-                return false;
-            }
-        } else if let Some(connection) = connection {
-            self.serve(&connection);
-        }
-        loop {
-            while let Some(connection) = self.next_aside() {
-                self.serve(&connection);
-            }
-            let waiting = listener.acceptors.fetch_add(1, Ordering::SeqCst);
-            // Either this sees what was put aside in between, or who did that sees this one here.
-            if self.has_aside() && listener.leave_accept() {
-                continue;
-            }
-            let is_spare = waiting >= listener.acceptors_max();
-            if is_spare {
-                listener.acceptors.fetch_sub(1, Ordering::SeqCst);
-            }
-            return is_spare;
-        }
-    }
-
-    fn has_aside(&self) -> bool {
-        !lock(&self.aside).is_empty()
-    }
-
-    fn next_aside(&self) -> Option<Arc<Connection>> {
-        lock(&self.aside).pop_front()
+        self.service.crew.take(&listener.post, &mut work)
     }
 
     fn let_in(
@@ -458,18 +387,11 @@ impl Acceptors {
         // The app may make a new one at once, on the same port: all are off the old one before it
         // hears of this, and this thread is not waited for while it does.
         self.wake(listener, 1);
-        listener.acceptors.fetch_sub(1, Ordering::SeqCst);
+        self.service.crew.step_out(&listener.post);
         self.service.tell(&ServerEvent::ListenerLost {
             address: listener.address,
         });
-        listener.acceptors.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// Closes what was put aside and never served.
-    pub(crate) fn drop_aside(&self) {
-        while let Some(connection) = self.next_aside() {
-            self.service.leave(&connection);
-        }
+        self.service.crew.step_in(&listener.post);
     }
 }
 
@@ -503,11 +425,45 @@ impl Trouble {
     }
 }
 
-struct CountedThread(Arc<Service>);
+/// What a thread does with the connections of a listener.
+struct Working<'a> {
+    acceptors: &'a Arc<Acceptors>,
+    listener: &'a Arc<Listener>,
+    /// What `accept` gave.
+    accepted: Option<(TcpStream, SocketAddr)>,
+}
+
+impl Work<Arc<Connection>> for Working<'_> {
+    fn spawn(&mut self) -> io::Result<()> {
+        self.acceptors.spawn(self.listener)
+    }
+
+    fn let_in(&mut self, error: Option<&io::Error>) -> Option<Arc<Connection>> {
+        let (stream, address) = self.accepted.take()?;
+        let service = &self.acceptors.service;
+        // The system is out of threads. A stranger's will do; without one, shed what cannot be served.
+        if let Some(error) = error.filter(|_| !service.evict_stranger()) {
+            log::debug!("cannot start a thread: {error}");
+            count(&service.counters.shed);
+            return None;
+        }
+        self.acceptors.let_in(self.listener, stream, address)
+    }
+
+    fn is_gone(connection: &Arc<Connection>) -> bool {
+        connection.cut.load(Ordering::Relaxed)
+    }
+
+    fn serve(&mut self, connection: Arc<Connection>) {
+        self.acceptors.serve(&connection);
+    }
+}
+
+struct CountedThread(Arc<Crew<Arc<Connection>>>);
 
 impl Drop for CountedThread {
     fn drop(&mut self) {
-        self.0.end_thread();
+        self.0.end();
     }
 }
 

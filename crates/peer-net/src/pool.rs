@@ -1,11 +1,15 @@
 //! Connections kept for the next request.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::PoisonError,
     time::{Duration, Instant},
 };
 
-use crate::{base::Base, client_connect::Connection};
+use crate::{
+    base::Base,
+    client_connect::Connection,
+    sync::{Mutex, MutexGuard},
+};
 
 /// How many idle connections a client keeps, and for how long.
 ///
@@ -42,7 +46,7 @@ struct Idle {
 }
 
 impl Pool {
-    pub(crate) const fn new(limits: PoolLimits) -> Self {
+    pub(crate) fn new(limits: PoolLimits) -> Self {
         Self {
             limits,
             idle: Mutex::new(Vec::new()),

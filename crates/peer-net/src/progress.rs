@@ -2,9 +2,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// Time over which the rate is measured.
 const RATE_WINDOW: Duration = Duration::from_secs(3);

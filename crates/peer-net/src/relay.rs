@@ -6,10 +6,7 @@
 
 use std::{
     io,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -28,6 +25,7 @@ use crate::{
     error::PeerError,
     remote_source::RemoteSourceConfig,
     service::lock,
+    sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering},
 };
 
 /// How long a reader that waits for another one's bytes may not notice that it was cancelled.

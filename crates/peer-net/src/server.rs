@@ -3,20 +3,21 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs},
-    sync::{Arc, Mutex, atomic::Ordering},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
 use peer_core::{ServerConfig, admission::Limits};
 
 use crate::{
-    config::{Config, DROP_WAIT, ServerEvent},
+    config::{Config, ServerEvent},
     connection,
     error::PeerError,
     listener::{Acceptors, Listener, is_server_thread},
     service::{Service, lock},
     source::SourceResolver,
     stream::Stream,
+    sync::{Mutex, Ordering},
     system::{Os, System},
     token_set::TokenGrant,
 };
@@ -313,7 +314,7 @@ impl PeerServer {
             strangers,
             idle,
             busy,
-            threads: self.service.threads.load(Ordering::Relaxed),
+            threads: self.service.crew.threads(),
             accepted: read(&counters.accepted),
             requests: read(&counters.requests),
             transfers: read(&counters.transfers),
@@ -347,23 +348,9 @@ impl PeerServer {
         }
         self.service.draining.store(true, Ordering::SeqCst);
         self.retire_all();
-        self.service.stop();
-        self.service.cut_connections(true);
         // A thread of the server cannot wait for itself: a resolver that drops its server.
         let own = usize::from(is_server_thread());
-        let now = Instant::now();
-        let until = now.checked_add(grace).unwrap_or(now);
-        let finished = self.service.wait_for_threads(own, until);
-        let cut = if finished {
-            0
-        } else {
-            self.service.cut_connections(false)
-        };
-        self.acceptors.drop_aside();
-        let ended = finished
-            || self
-                .service
-                .wait_for_threads(own, Instant::now() + DROP_WAIT);
+        let (cut, ended) = self.service.wind_up(own, grace);
         Shutdown {
             cut,
             all_threads_ended: ended,

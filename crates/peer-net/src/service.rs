@@ -2,10 +2,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, PoisonError, atomic::AtomicU64 as Counter},
     time::{Duration, Instant},
 };
 
@@ -19,9 +16,11 @@ use crate::{
     blocks::Blocks,
     callback::call,
     cancel::Cancel,
-    config::{Config, ServerEvent},
+    config::{ACCEPTORS_MAX, Config, DROP_WAIT, ServerEvent},
+    crew::Crew,
     source::SourceResolver,
     stream::Stream,
+    sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering},
     token_set::{Holder, Refusal, TokenSet},
 };
 
@@ -48,37 +47,37 @@ pub(crate) struct Service {
     pub(crate) stopping: AtomicBool,
     /// Idle connections end instead of waiting for another request.
     pub(crate) draining: AtomicBool,
-    pub(crate) threads: AtomicUsize,
-    ended: Mutex<()>,
-    thread_ended: Condvar,
+    /// Apart, since a thread that ends holds nothing else of a server.
+    pub(crate) crew: Arc<Crew<Arc<Connection>>>,
 }
 
 /// Counts of what happened on a server since it started.
+/// They are `std`'s own: see [`crate::sync`].
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) accepted: AtomicU64,
-    pub(crate) requests: AtomicU64,
-    pub(crate) transfers: AtomicU64,
-    pub(crate) transfers_complete: AtomicU64,
-    pub(crate) transfers_running: AtomicU64,
-    pub(crate) content_bytes: AtomicU64,
-    pub(crate) tokens_refused: AtomicU64,
+    pub(crate) accepted: Counter,
+    pub(crate) requests: Counter,
+    pub(crate) transfers: Counter,
+    pub(crate) transfers_complete: Counter,
+    pub(crate) transfers_running: Counter,
+    pub(crate) content_bytes: Counter,
+    pub(crate) tokens_refused: Counter,
     /// Of these, why: only a bridge tells.
-    pub(crate) refused_expired: AtomicU64,
-    pub(crate) refused_revoked: AtomicU64,
-    pub(crate) refused_host: AtomicU64,
-    pub(crate) refused_origin: AtomicU64,
-    pub(crate) evicted: AtomicU64,
-    pub(crate) overloaded: AtomicU64,
-    pub(crate) shed: AtomicU64,
-    pub(crate) timed_out: AtomicU64,
-    pub(crate) hung_up: AtomicU64,
-    pub(crate) source_failed: AtomicU64,
-    pub(crate) accept_failed: AtomicU64,
+    pub(crate) refused_expired: Counter,
+    pub(crate) refused_revoked: Counter,
+    pub(crate) refused_host: Counter,
+    pub(crate) refused_origin: Counter,
+    pub(crate) evicted: Counter,
+    pub(crate) overloaded: Counter,
+    pub(crate) shed: Counter,
+    pub(crate) timed_out: Counter,
+    pub(crate) hung_up: Counter,
+    pub(crate) source_failed: Counter,
+    pub(crate) accept_failed: Counter,
 }
 
 /// Adds one. The counters are for people, so their order among each other does not matter.
-pub(crate) fn count(counter: &AtomicU64) {
+pub(crate) fn count(counter: &Counter) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
@@ -146,6 +145,8 @@ impl Connection {
 
 impl Service {
     pub(crate) fn new(config: Config, resolver: SourceResolver) -> Self {
+        let limits = config.limits;
+        let serving_max = limits.strangers.saturating_add(limits.paired);
         let rate = config.rate.map(|rate| Mutex::new(Bucket::new(rate)));
         Self {
             config,
@@ -161,9 +162,7 @@ impl Service {
             next_transfer: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             draining: AtomicBool::new(false),
-            threads: AtomicUsize::new(0),
-            ended: Mutex::default(),
-            thread_ended: Condvar::new(),
+            crew: Arc::new(Crew::new(serving_max, ACCEPTORS_MAX)),
         }
     }
 
@@ -267,6 +266,10 @@ impl Service {
         };
         if connection.standing().is_stranger() {
             let mut connections = lock(&self.connections);
+            // Whoever has had to give way, or was cut, holds no place: it takes nobody else's.
+            if connection.cut.load(Ordering::Relaxed) {
+                return (Authorization::Overloaded, None);
+            }
             let limits = &self.config.limits;
             match admission::admit_paired(limits, connection.address, &holders(&connections)) {
                 Decision::Admit => {}
@@ -347,51 +350,33 @@ impl Service {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Counts a thread in, as long as there are fewer than `max`.
-    pub(crate) fn begin_thread(&self, max: usize) -> bool {
-        let add = |threads: usize| (threads < max).then_some(threads + 1);
-        self.threads
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, add)
-            .is_ok()
-    }
-
-    pub(crate) fn end_thread(&self) {
-        let _guard = lock(&self.ended);
-        self.threads.fetch_sub(1, Ordering::SeqCst);
-        self.thread_ended.notify_all();
-    }
-
     /// Waits until `done`, which must become true by a thread's end, by the server's stop, or before
-    /// a [`notify`](Self::notify). Returns whether it came to be in time.
+    /// the crew is notified. Returns whether it came to be in time.
     pub(crate) fn wait(&self, until: Instant, done: impl Fn() -> bool) -> bool {
-        let mut guard = lock(&self.ended);
-        while !done() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let waited = self.thread_ended.wait_timeout(guard, left);
-            guard = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
+        self.crew.wait(until, done)
     }
 
-    /// Waits until no thread is left but `own`. Returns whether that came to be in time.
-    pub(crate) fn wait_for_threads(&self, own: usize, until: Instant) -> bool {
-        self.wait(until, || self.threads.load(Ordering::SeqCst) <= own)
-    }
-
-    /// Has whoever waits look again.
-    pub(crate) fn notify(&self) {
-        let _guard = lock(&self.ended);
-        self.thread_ended.notify_all();
-    }
-
-    /// Begins the end: wakes whoever pauses.
-    pub(crate) fn stop(&self) {
-        let _guard = lock(&self.ended);
+    /// Ends whatever still runs, once no listener is left: idle connections at once, transfers after
+    /// `grace`. Waits for all threads but `own`. Returns how many transfers were cut, and whether all
+    /// threads have ended.
+    pub(crate) fn wind_up(&self, own: usize, grace: Duration) -> (usize, bool) {
         self.stopping.store(true, Ordering::SeqCst);
-        self.thread_ended.notify_all();
+        // Those that pause.
+        self.crew.notify();
+        self.cut_connections(true);
+        let now = Instant::now();
+        let until = now.checked_add(grace).unwrap_or(now);
+        let finished = self.crew.wait_for_end(own, until);
+        let cut = if finished {
+            0
+        } else {
+            self.cut_connections(false)
+        };
+        while let Some(connection) = self.crew.next_aside() {
+            self.leave(&connection);
+        }
+        let ended = finished || self.crew.wait_for_end(own, Instant::now() + DROP_WAIT);
+        (cut, ended)
     }
 }
 

@@ -4,10 +4,7 @@ use std::{
     fs::{File, OpenOptions},
     hash::{BuildHasher, Hasher, RandomState},
     io::{self, Read},
-    sync::{
-        Arc, Condvar, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError},
     thread,
 };
 
@@ -17,6 +14,7 @@ use crate::{
     callback::call,
     service::lock,
     source::{ByteSource, write_at},
+    sync::{AtomicBool, Condvar, Mutex, Ordering},
 };
 
 /// Bytes kept in memory before the rest goes to a file.
@@ -151,7 +149,7 @@ impl ByteSource for SpoolSource {
                 None => {}
             }
             let waited = self.shared.changed.wait(state);
-            state = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
         }
         let memory_len = state.memory.len() as u64;
         if let Ok(at) = usize::try_from(offset) {

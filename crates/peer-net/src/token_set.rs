@@ -2,13 +2,14 @@
 
 use std::{
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    ops::DerefMut,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
 use peer_proto::{Token, auth::TokenError};
 
-use crate::{callback::call, source::ByteSource};
+use crate::{callback::call, source::ByteSource, sync::RwLock};
 
 /// Which handles a token opens.
 type HandleFilter = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -144,7 +145,7 @@ impl Holder {
 }
 
 impl TokenSet {
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Entries> {
+    fn write(&self) -> impl DerefMut<Target = Entries> + '_ {
         self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,9 +5,11 @@ use std::{
     io::{Read, Write},
     net::Shutdown,
     process::Command,
-    sync::Weak,
+    sync::{Weak, atomic::AtomicUsize},
     thread,
 };
+
+use peer_core::{Authorization, admission::Limits};
 
 use super::*;
 use crate::system::Os;
@@ -273,21 +275,20 @@ fn a_polled_listener() {
     {
         let listener = Arc::get_mut(&mut listener).unwrap();
         listener.polled = true;
+        listener.post = Post::new(1);
         lock(&listener.socket)
             .as_ref()
             .unwrap()
             .set_nonblocking(true)
             .unwrap();
     }
-    acceptors.spawn(&listener).unwrap();
+    acceptors.man(&listener).unwrap();
     thread::scope(|scope| {
         for n in 0..6 {
             scope.spawn(move || fetch(real, n, LEN as u64 / 2).unwrap());
         }
     });
-    eventually("one thread is left to ask", || {
-        listener.acceptors.load(Ordering::SeqCst) == 1
-    });
+    eventually("one thread is left to ask", || listener.post.waiting() == 1);
     let asked = system.count(Call::Accept);
     thread::sleep(5 * POLL_MAX);
     let asked = system.count(Call::Accept) - asked;
@@ -298,10 +299,10 @@ fn a_polled_listener() {
     );
     let began = Instant::now();
     acceptors.retire(&listener);
-    assert_eq!(listener.acceptors.load(Ordering::SeqCst), 0);
+    assert_eq!(listener.post.waiting(), 0);
     assert!(began.elapsed() < WAKE_MAX, "{:?}", began.elapsed());
     let service = &acceptors.service;
-    assert!(service.wait_for_threads(0, Instant::now() + PATIENCE));
+    assert!(service.crew.wait_for_end(0, Instant::now() + PATIENCE));
 }
 
 #[test]
@@ -355,13 +356,94 @@ fn nothing_wakes_it() {
     let began = Instant::now();
     acceptors.retire(&listener);
     assert!(began.elapsed() < PATIENCE);
-    assert!(!service.wait_for_threads(0, Instant::now()));
+    assert!(!service.crew.wait_for_end(0, Instant::now()));
     // Whoever comes next lets one go, unserved.
     eventually("the threads end", || {
         drop(TcpStream::connect(listener.address()));
-        service.wait_for_threads(0, Instant::now())
+        service.crew.wait_for_end(0, Instant::now())
     });
     assert_eq!(service.counters.accepted.load(Ordering::SeqCst), 1);
+}
+
+/// Threads that wait at one listener cannot be called to another one. They took part of its budget: who
+/// came there last got no thread, while as many as eight had nothing to do.
+#[test]
+fn spare_threads_of_one_listener_cost_another_no_connection() {
+    let paired = 7;
+    let limits = Limits {
+        strangers: 1,
+        strangers_per_address: 1,
+        paired,
+        paired_per_address: paired,
+    };
+    let server = PeerServer::builder(TOKEN, resolver())
+        .limits(limits)
+        .listen(OWN)
+        .and_then(|builder| builder.listen(OWN))
+        .and_then(|builder| builder.start())
+        .unwrap();
+    let addresses: Vec<_> = server.status().iter().map(|one| one.address).collect();
+    let answered = |address: SocketAddr| {
+        let mut stream = ask(address, "Range: bytes=0-0\r\n").unwrap();
+        let mut byte = [0];
+        stream.read_exact(&mut byte).map(|()| stream)
+    };
+    // As many as there may be, and one that has not shown the token.
+    let fill = |address: SocketAddr| {
+        let held: Vec<_> = (0..paired).map(|_| answered(address).unwrap()).collect();
+        let stranger = TcpStream::connect(address).unwrap();
+        eventually("the stranger is in", || server.stats().strangers == 1);
+        (held, stranger)
+    };
+    drop(fill(addresses[0]));
+    eventually("all wait again", || {
+        let stats = server.stats();
+        stats.strangers + stats.idle + stats.busy == 0
+    });
+    let _held = fill(addresses[1]);
+    // The stranger gives way, and then the connection that was idle for longest: there is room.
+    let last = answered(addresses[1]);
+    assert!(last.is_ok(), "{last:?}, {:?}", server.stats());
+    stop(server);
+}
+
+/// A stranger that was made to give way, and whose request was read all the same, made a paired peer
+/// give way for it.
+#[test]
+fn who_has_given_way_takes_nobodys_place() {
+    let limits = Limits {
+        strangers: 1,
+        strangers_per_address: 1,
+        paired: 1,
+        paired_per_address: 1,
+    };
+    let config = Config {
+        limits,
+        ..Config::default()
+    };
+    let service = Service::new(config, resolver());
+    service
+        .tokens
+        .add(FIRST_TOKEN, TokenGrant::new(TOKEN).unwrap());
+    let listener = TcpListener::bind(OWN).unwrap();
+    let address = listener.local_addr().unwrap();
+    let arrive = || {
+        let stream = Arc::new(TcpStream::connect(address).unwrap());
+        service.arrive(stream, address.ip()).unwrap()
+    };
+    let authorize = |connection: &Connection| {
+        let now = Instant::now();
+        service.authorize(connection, TOKEN.as_bytes(), None, now).0
+    };
+    let holder = arrive();
+    assert_eq!(authorize(&holder), Authorization::Granted);
+    service.set_idle(&holder, Instant::now());
+    let first = arrive();
+    let second = arrive();
+    assert_eq!(authorize(&first), Authorization::Overloaded);
+    assert!(!holder.cut.load(Ordering::Relaxed), "for nobody");
+    assert_eq!(authorize(&second), Authorization::Granted);
+    assert!(holder.cut.load(Ordering::Relaxed));
 }
 
 // -------------------------------------------------------------------------- failures for ever
