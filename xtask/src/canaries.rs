@@ -22,7 +22,10 @@ use std::{
     process::Command,
 };
 
-use crate::run::{self, Done, Outcome, Steps};
+use crate::{
+    models,
+    run::{self, Done, Outcome, Steps},
+};
 
 struct Canary {
     name: String,
@@ -124,6 +127,10 @@ fn caught_by(check: &str, tree: &Path, scratch: &Path) -> Result<Option<String>,
         }
         None if check == "laws" => {
             cargo.args(["run", "--quiet", "-p", "peer-tests", "--bin", "laws"]);
+        }
+        None if check == "models" => {
+            models::explore(&mut cargo, &scratch.join("target"));
+            cargo.arg("models::");
         }
         None => {
             cargo.args(["test", "--lib", "-p", &format!("peer-{check}")]);

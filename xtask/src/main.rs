@@ -11,6 +11,7 @@ mod ci;
 mod coverage;
 mod fuzz;
 mod host;
+mod models;
 mod mutants;
 mod release;
 mod run;
@@ -88,6 +89,12 @@ const SUBCOMMANDS: &[Subcommand] = &[
         arguments: "[--seeds N] [--first N] | --seed N",
         about: "both sides on a virtual clock, over links that misbehave",
         run: sim::run,
+    },
+    Subcommand {
+        name: "models",
+        arguments: "[explore | stress] [module…]",
+        about: "what threads share, in every order of theirs, and giving way at random",
+        run: models::run,
     },
     Subcommand {
         name: "canaries",

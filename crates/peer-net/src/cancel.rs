@@ -143,6 +143,9 @@ impl Drop for Watch<'_> {
     }
 }
 
+#[cfg(all(test, peer_models))]
+mod models;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,7 +19,10 @@ use crate::{
 pub(crate) struct Post {
     /// Threads at `accept`, or on their way to it. Written under the crew's lock.
     waiting: AtomicUsize,
-    /// More do not come back to it.
+    /// Of these, those that have accepted a connection and stay: they may be about to leave with it, or
+    /// with another one. The same holds for it.
+    holding: AtomicUsize,
+    /// More than so many, not holding any, do not come back to it.
     waiting_max: usize,
 }
 
@@ -28,6 +31,7 @@ impl Post {
     pub(crate) fn new(waiting_max: usize) -> Self {
         Self {
             waiting: AtomicUsize::new(0),
+            holding: AtomicUsize::new(0),
             waiting_max,
         }
     }
@@ -35,6 +39,16 @@ impl Post {
     /// Threads at `accept`, or on their way to it.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Acquire)
+    }
+
+    /// A thread stays there with a connection.
+    fn hold(&self) {
+        self.holding.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has let it in, and put it aside.
+    fn let_go(&self) {
+        self.holding.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -159,7 +173,9 @@ impl<C> Crew<C> {
             Relief::Recruit => match work.spawn() {
                 Ok(()) => None,
                 Err(error) => {
-                    self.lock().dismiss();
+                    let mut state = self.lock();
+                    state.dismiss();
+                    post.hold();
                     Some(Some(error))
                 }
             },
@@ -175,6 +191,7 @@ impl<C> Crew<C> {
             Some(error) => {
                 let connection = work.let_in(error.as_ref());
                 let mut state = self.lock();
+                post.let_go();
                 state.aside.retain(|connection| !W::is_gone(connection));
                 state.aside.extend(connection);
                 let may_recruit = self.has_room(&state);
@@ -208,6 +225,7 @@ impl<C> Crew<C> {
                     self.next(post)
                 }
                 Next::Recruit if work.spawn().is_ok() => self.next(post),
+                // What is aside waits for the next thread that ends, or connection that comes.
                 Next::Recruit => {
                     let mut state = self.lock();
                     state.dismiss();
@@ -230,6 +248,7 @@ impl<C> Crew<C> {
             state.recruit();
             Relief::Recruit
         } else {
+            post.hold();
             Relief::Nobody
         }
     }
@@ -256,7 +275,7 @@ impl<C> Crew<C> {
         if let Some(connection) = state.aside.pop_front() {
             return Next::Serve(connection);
         }
-        if post.waiting() >= post.waiting_max {
+        if post.waiting() - post.holding.load(Ordering::Relaxed) >= post.waiting_max {
             state.on_duty -= 1;
             return Next::Leave;
         }
@@ -334,3 +353,6 @@ impl<C> Crew<C> {
         lock(&self.state)
     }
 }
+
+#[cfg(all(test, peer_models))]
+mod models;

@@ -32,6 +32,9 @@ mod service;
 mod sync;
 mod system;
 
+#[cfg(all(test, peer_yields))]
+mod stress;
+
 pub use bridge::{BridgeStats, BridgeUrl, PeerBridge, PeerBridgeBuilder};
 pub use cancel::Cancel;
 pub use client::{

@@ -99,6 +99,9 @@ impl Pool {
     }
 }
 
+#[cfg(all(test, peer_models))]
+mod models;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -388,3 +388,6 @@ fn holders(connections: &[Arc<Connection>]) -> Vec<admission::Holder> {
     };
     connections.iter().map(holder).collect()
 }
+
+#[cfg(all(test, peer_models))]
+mod models;

@@ -265,6 +265,9 @@ fn nameless_file() -> io::Result<File> {
     Ok(file)
 }
 
+#[cfg(all(test, peer_models))]
+mod models;
+
 #[cfg(test)]
 mod tests {
     use super::*;

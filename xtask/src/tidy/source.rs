@@ -88,7 +88,12 @@ fn applies(ban: &Ban, path: &str) -> bool {
 }
 
 fn is_test_file(path: &str) -> bool {
-    path.ends_with("/tests.rs") || path.contains("/tests/") || path.starts_with("tests/")
+    let of_crate = |name| path.starts_with("crates/") && path.ends_with(name);
+    path.ends_with("/tests.rs")
+        || path.contains("/tests/")
+        || path.starts_with("tests/")
+        || of_crate("/models.rs")
+        || of_crate("/stress.rs")
 }
 
 /// Whether `line` uses `path` as a whole, not as a part of a longer name.
