@@ -265,9 +265,7 @@ fn shorter_answers_are_put_together() {
 
 #[test]
 fn deadlines_have_names() {
-    let mut timeouts = Timeouts::default();
-    timeouts.head = Some(Duration::from_millis(20));
-    timeouts.stall = Some(Duration::from_millis(20));
+    let short = Some(Duration::from_millis(20));
     let which = |timeouts, acts: Vec<Act>| {
         let script = Script::play(vec![[acts, vec![Act::AwaitEnd]].concat()]);
         let client = builder(&script).timeouts(timeouts).build().unwrap();
@@ -276,10 +274,15 @@ fn deadlines_have_names() {
             other => panic!("{other:?}"),
         }
     };
+    // One at a time: a slow machine would let another pass on the way.
+    let mut timeouts = Timeouts::default();
+    timeouts.head = short;
     assert_eq!(which(timeouts, vec![Act::Request]), FetchDeadline::Head);
+    let mut timeouts = Timeouts::default();
+    timeouts.stall = short;
     assert_eq!(which(timeouts, answer(cut(""))), FetchDeadline::Stall);
     let mut timeouts = Timeouts::default();
-    timeouts.whole = Some(Duration::from_millis(20));
+    timeouts.whole = short;
     assert_eq!(which(timeouts, answer(cut(""))), FetchDeadline::Whole);
     assert_eq!(which(timeouts, vec![Act::Request]), FetchDeadline::Whole);
 }

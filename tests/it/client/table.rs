@@ -229,6 +229,8 @@ fn watched(call: impl FnOnce(&mut Sink) -> Result<Outcome, PeerError> + Send + '
         drop(done.send(outcome.unwrap_or_else(Outcome::Failed)));
     });
     let outcome = match result.recv_timeout(PATIENCE) {
+        // Whoever waits for bytes that a row does not send has misjudged the answer.
+        Ok(Outcome::Failed(PeerError::TimedOut(_))) => Outcome::Hung,
         Ok(outcome) => outcome,
         Err(mpsc::RecvTimeoutError::Timeout) => Outcome::Hung,
         Err(mpsc::RecvTimeoutError::Disconnected) => Outcome::Panicked,
@@ -578,10 +580,10 @@ pub(super) fn run_cases(cases: impl IntoIterator<Item = (String, Case)>) {
     );
 }
 
-/// How long a call may take before its row is given up. Far above what any row needs, below the
-/// client's own patience with a peer that says nothing: whoever waits for bytes that a row does
-/// not send has misjudged the answer.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// How long a call may take before its row is given up. Far above the client's own patience with a
+/// peer that says nothing: that is what tells a client that waits in vain from a machine that is
+/// slow, on which the attempts and pauses of one call may take many seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// After this many calls that hang, a table is not worth waiting for.
 const HANGS_MAX: usize = 8;

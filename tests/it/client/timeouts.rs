@@ -361,7 +361,8 @@ fn that_do_not_matter() {
 
 /// When the rows' deadlines pass.
 const AFTER: Duration = Duration::from_millis(200);
-/// How late they may be noticed, on a machine that has much else to do.
-const SLACK: Duration = Duration::from_secs(5);
+/// How late they may be noticed, on a machine that has much else to do; sooner than the deadlines
+/// that a client has by itself.
+const SLACK: Duration = Duration::from_secs(10);
 /// When a call counts as hanging.
-const PATIENCE: Duration = Duration::from_secs(12);
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -9,12 +9,10 @@ use std::{
 use cranpose_services::peer::{PeerServer, PeerServerBuilder, fetch_range};
 use peer_tests::raw::RawPeer;
 
-use super::{
-    CONTENT_BYTES, TOKEN, alone_with, patterned, request, resolver, short_deadlines, skip,
-};
+use super::{CONTENT_BYTES, TOKEN, alone_with, patterned, request, resolver, skip};
 
 fn builder() -> PeerServerBuilder {
-    PeerServer::builder(TOKEN, resolver(CONTENT_BYTES)).deadlines(short_deadlines())
+    PeerServer::builder(TOKEN, resolver(CONTENT_BYTES))
 }
 
 /// Fetches as an app does, from an address as an app writes it.

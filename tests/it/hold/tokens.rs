@@ -10,13 +10,12 @@ use peer_tests::raw::RawPeer;
 
 use super::{
     CONTENT_BYTES, Ledger, Log, TOKEN, alone, deserted, eventually, get, measured, patterned,
-    request, resolver, short_deadlines,
+    request, resolver,
 };
 
 fn server(ledger: &Arc<Ledger>) -> PeerServer {
     let hook = Arc::clone(ledger);
     PeerServer::builder(TOKEN, resolver(CONTENT_BYTES))
-        .deadlines(short_deadlines())
         .on_event(move |event| hook.hear(event))
         .listen("127.0.0.1:0")
         .unwrap()
