@@ -550,7 +550,9 @@ fn target_bytes(target: &[u8]) {
 /// Where the law does not hold.
 pub fn dates(input: &[u8]) {
     let mut choices = Choices::new(input);
-    let built = HttpDate::new(SystemTime::UNIX_EPOCH + Duration::from_secs(choices.u64() >> 24));
+    // Windows keeps no time later than the year 30828.
+    let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(choices.u64() >> 24));
+    let built = time.and_then(HttpDate::new);
     for date in [built, HttpDate::parse(input)].into_iter().flatten() {
         let mut out = Vec::new();
         date.write(&mut out);
