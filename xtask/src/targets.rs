@@ -415,7 +415,7 @@ fn test_in(
     };
     let cargo = |subcommand: &str, arguments: &[&str]| {
         let mut cargo = cargo();
-        cargo.arg(subcommand);
+        cargo.arg(subcommand).args(place.options);
         // Before the arguments: they may end with those of the test programs.
         if !place.native {
             std.apply(&mut cargo, target.triple);
@@ -452,6 +452,8 @@ struct Place {
     native: bool,
     how: String,
     variables: Vec<(String, String)>,
+    /// After cargo's subcommand.
+    options: &'static [&'static str],
 }
 
 impl Default for Place {
@@ -460,6 +462,7 @@ impl Default for Place {
             native: true,
             how: "native".to_owned(),
             variables: Vec::new(),
+            options: &[],
         }
     }
 }
@@ -468,6 +471,7 @@ impl Place {
     /// The emulator of a target whose programs are known to be here.
     fn of(target: &Target) -> Self {
         let mut variables = Vec::new();
+        let mut options: &[&str] = &[];
         let key = |name: &str| {
             let triple = target.triple.to_uppercase().replace('-', "_");
             format!("CARGO_TARGET_{triple}_{name}")
@@ -493,6 +497,8 @@ impl Place {
                     variables.push(("PEER_TESTS_RUNNER".to_owned(), runner.clone()));
                     // Unoptimized and emulated, it runs into deadlines that are there for hangs.
                     variables.push(("CARGO_PROFILE_DEV_OPT_LEVEL".to_owned(), "1".to_owned()));
+                    // The tests themselves take longer to optimize than that gains in one run.
+                    options = &["--config", "profile.dev.package.peer-tests.opt-level=0"];
                     (program, runner)
                 }
             },
@@ -523,6 +529,7 @@ impl Place {
             native: false,
             how: how.to_owned(),
             variables,
+            options,
         }
     }
 }
