@@ -3,7 +3,7 @@
 use peer_proto::HttpDate;
 
 /// A cached IMF-fixdate.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct DateText {
     date: Option<HttpDate>,
     text: Vec<u8>,

@@ -21,7 +21,10 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use peer_proto::{
     EntityTag, FieldName, Fields, HeadError, HttpDate, ResponseHead, Token,
@@ -183,9 +186,8 @@ impl State {
 /// The media type that an answer gives. One that could not be sent on is none.
 fn content_type(fields: &Fields<'_>) -> Option<Box<str>> {
     let value = fields.single(FieldName::ContentType).ok()??;
-    let is_type =
-        value.len() <= CONTENT_TYPE_BYTES_MAX && value.contains(&b'/') && value.is_ascii();
     let text = std::str::from_utf8(value).ok()?;
+    let is_type = text.len() <= CONTENT_TYPE_BYTES_MAX && text.contains('/') && text.is_ascii();
     is_type.then(|| text.into())
 }
 
@@ -201,7 +203,9 @@ enum Coding {
 }
 
 /// One request and its answer. See the [module](self).
-#[derive(Debug)]
+///
+/// Its `Debug` tells where it stands: nothing of the request, which holds the token, and no content.
+#[derive(Clone)]
 pub struct Fetch {
     state: State,
     request: Vec<u8>,
@@ -521,8 +525,20 @@ fn at_most(len: usize, max: u64) -> usize {
     usize::try_from(max).map_or(len, |max| len.min(max))
 }
 
+impl fmt::Debug for Fetch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetch")
+            .field("state", &self.state)
+            .field("answer", &self.answer)
+            .field("received", &self.received)
+            .field("buffered", &self.buffer.filled().len())
+            .field("deadline", &self.deadline.map(|(_, which)| which))
+            .finish_non_exhaustive()
+    }
+}
+
 /// The one buffer: heads, chunk framing, and content that came with them.
-#[derive(Debug)]
+#[derive(Clone)]
 struct HeadBuffer {
     bytes: Box<[u8]>,
     start: usize,

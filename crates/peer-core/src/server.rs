@@ -73,7 +73,10 @@
 //! # assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\ncontent"));
 //! ```
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use peer_proto::{
     FieldName, Method, Validators, auth, framing::LAST_CHUNK, limits::HEAD_BYTES_MAX,
@@ -257,7 +260,7 @@ const BUFFER_BYTES_MIN: usize = 512;
 /// Wrong tokens on one connection before it is closed.
 const DENIALS_MAX: u32 = 3;
 
-#[derive(Debug)]
+#[derive(Clone)]
 enum State {
     Head,
     /// The token stands at this place in the buffer.
@@ -304,7 +307,13 @@ enum State {
 }
 
 /// One server connection: see the module's documentation.
-#[derive(Debug)]
+///
+/// Its `Debug` tells where it stands, and nothing of what came from the peer.
+///
+/// Facts come in answer to [`poll_output`](Self::poll_output). The end of the peer's half, the time
+/// and the failure of a source may be stated whenever they happen. Any other fact that was not asked
+/// for is a bug of the driver: with debug assertions a panic, without them it changes nothing.
+#[derive(Clone)]
 pub struct ServerConnection {
     config: ServerConfig,
     access: Access,
@@ -471,6 +480,9 @@ impl ServerConnection {
     /// # Panics
     /// When that is more than the buffer had room for: the driver's bug.
     pub fn handle_received(&mut self, now: Now, n: usize) {
+        if !was_asked(matches!(self.poll_output(), Output::Receive)) {
+            return;
+        }
         assert!(
             n <= self.buffer.len() - self.filled,
             "received more than there is room for"
@@ -488,7 +500,7 @@ impl ServerConnection {
                     self.close(reason);
                 }
             }
-            _ => debug_assert!(false, "received when nothing was to be received"),
+            _ => {}
         }
     }
 
@@ -539,12 +551,12 @@ impl ServerConnection {
 
     /// States what the presented token is worth.
     pub fn handle_authorized(&mut self, now: Now, authorization: Authorization) {
+        if !was_asked(matches!(self.poll_output(), Output::Authorize { .. })) {
+            return;
+        }
         let name = match &self.state {
             State::Present { name, .. } => Some(name.clone()),
-            state => {
-                debug_assert!(matches!(state, State::Authorize { .. }), "not asked");
-                None
-            }
+            _ => None,
         };
         let authorization = match (authorization, self.foreign) {
             (Authorization::Granted, Some(_)) => Authorization::Denied,
@@ -592,7 +604,9 @@ impl ServerConnection {
 
     /// States what the app's resolver gave: `None` for a handle it does not know.
     pub fn handle_source(&mut self, now: Now, source: Option<SourceInfo<'_>>) {
-        debug_assert!(matches!(self.state, State::Resolve { .. }), "not asked");
+        if !was_asked(matches!(self.state, State::Resolve { .. })) {
+            return;
+        }
         let (Some(source), Some(request)) = (source, &self.request) else {
             return self.answer_error(now, Status::NotFound, |_| {});
         };
@@ -616,7 +630,9 @@ impl ServerConnection {
     /// States that the peer can take bytes from now on, or took some: the stall deadline starts
     /// anew. Call it before each write, and after one that took only a part.
     pub fn handle_progress(&mut self, now: Now) {
-        self.arm(now, Deadline::Stall, self.config.stall_timeout);
+        if was_asked(self.is_sending()) {
+            self.arm(now, Deadline::Stall, self.config.stall_timeout);
+        }
     }
 
     /// States that the bytes of the current [`Output::Send`] were sent, or the prefix of the
@@ -625,17 +641,20 @@ impl ServerConnection {
     /// # Panics
     /// When that is more content than was asked for: the driver's bug.
     pub fn handle_sent(&mut self, now: Now, content: u64) {
+        if !was_asked(self.is_sending()) {
+            return;
+        }
         self.out.clear();
         self.head_pending = false;
         match &mut self.state {
             State::Answer => self.finish(now),
             State::Stream { offset, .. } => *offset = offset.saturating_add(content),
-            State::Spans { .. } => self.spans_sent(now, content),
-            _ => debug_assert!(false, "sent when nothing was to be sent"),
+            _ => self.spans_sent(now, content),
         }
     }
 
-    /// States that the source has no byte at the offset asked for.
+    /// States that the source has no byte at the offset asked for. Where its length is known, it has
+    /// [failed](Self::handle_source_failed) by that.
     pub fn handle_source_end(&mut self, now: Now) {
         match self.state {
             State::Stream { chunked: true, .. } => {
@@ -667,7 +686,7 @@ impl ServerConnection {
     /// States that our half is closed.
     pub fn handle_half_closed(&mut self, now: Now) {
         let State::HalfClose { reason } = self.state else {
-            debug_assert!(false, "not asked");
+            was_asked(false);
             return;
         };
         self.arm(now, Deadline::Linger, self.config.linger_timeout);
@@ -675,6 +694,13 @@ impl ServerConnection {
             reason,
             budget: LINGER_BYTES_MAX,
         });
+    }
+
+    const fn is_sending(&self) -> bool {
+        matches!(
+            self.state,
+            State::Answer | State::Spans { .. } | State::Stream { .. }
+        )
     }
 
     // Between two requests.
@@ -735,12 +761,55 @@ impl ServerConnection {
     }
 }
 
+/// Whether a fact was asked for; if not, it is the driver's bug.
+fn was_asked(asked: bool) -> bool {
+    debug_assert!(asked, "a fact that was not asked for: a bug of the driver");
+    asked
+}
+
+impl fmt::Debug for ServerConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerConnection")
+            .field("state", &self.state)
+            .field("status", &self.status)
+            .field("closing", &self.closing)
+            .field("deadline", &self.armed.map(|armed| armed.deadline))
+            .field("authorized", &self.authorized)
+            .field("denials", &self.denials)
+            .field("foreign", &self.foreign)
+            .field("origin", &self.origin)
+            .field("head_pending", &self.head_pending)
+            .field("received", &(self.filled - self.start))
+            .field("to_send", &self.out.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Self::Head
+            | Self::Authorize { .. }
+            | Self::Present { .. }
+            | Self::Resolve { .. }
+            | Self::Answer => Ok(()),
+            Self::Spans { index, sent, .. } => write!(f, " {index} from {sent}"),
+            Self::Stream { offset, chunked } => write!(f, " from {offset}, chunked: {chunked}"),
+            Self::Discard { budget, .. } => write!(f, " at most {budget}"),
+            Self::HalfClose { reason } | Self::Closed { reason } => write!(f, " {reason:?}"),
+            Self::Linger { reason, budget } => write!(f, " at most {budget} {reason:?}"),
+        }
+    }
+}
+
 impl State {
     /// For the log: never anything that came from the peer.
     const fn name(&self) -> &'static str {
         match self {
             Self::Head => "head",
-            Self::Authorize { .. } | Self::Present { .. } => "authorize",
+            Self::Authorize { .. } => "authorize",
+            Self::Present { .. } => "present",
             Self::Resolve { .. } => "resolve",
             Self::Answer => "answer",
             Self::Spans { .. } => "spans",

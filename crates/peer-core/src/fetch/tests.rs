@@ -861,3 +861,100 @@ fn a_length_on_the_peers_word_costs_nothing() {
     let out = answered(content(u64::MAX - 1, None), 206, part, "x");
     good(&out, b"x", None);
 }
+
+#[test]
+fn debug_tells_the_state_and_not_the_token() {
+    let fetch = Asking::from(WHOLE).fetch(FetchTimeouts::default(), Instant::now());
+    let debug = format!("{fetch:?}");
+    assert!(debug.contains("Sending"), "{debug}");
+    for secret in ["secret", "115, 101, 99, 114, 101, 116"] {
+        assert!(!debug.contains(secret), "{debug}");
+    }
+}
+
+/// The verdict on a head, when nothing follows it.
+fn verdict_on(asking: impl Into<Asking>, head: &str) -> Result<FetchDone, E> {
+    let head = head.replace('\n', "\r\n") + "\r\n\r\n";
+    play(&asking.into(), head.as_bytes(), usize::MAX).end
+}
+
+#[test]
+fn of_two_validators_neither_counts() {
+    for twice in [
+        "ETag: \"a\"\nETag: \"a\"",
+        "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT",
+    ] {
+        let text = format!("HTTP/1.1 200 OK\n{twice}\nContent-Length: 0\n\n");
+        let mut fetch = Asking::from(WHOLE).fetch(FetchTimeouts::default(), Instant::now());
+        receive(&mut fetch, &text.replace('\n', "\r\n"));
+        let answer = fetch.answer().unwrap();
+        assert_eq!((answer.entity_tag, answer.last_modified), (None, None));
+    }
+}
+
+/// Sends the request and hands over what comes.
+fn receive(fetch: &mut Fetch, text: impl AsRef<[u8]>) {
+    let text = text.as_ref();
+    let now = Instant::now();
+    if let FetchOutput::Send { bytes } = fetch.poll_output() {
+        let n = bytes.len();
+        fetch.handle_sent(now, n);
+    }
+    fetch.receive_buffer()[..text.len()].copy_from_slice(text);
+    fetch.handle_received(now, text.len());
+}
+
+#[test]
+fn the_media_type_is_told_if_it_is_one() {
+    for (fields, expected) in [
+        ("Content-Type: audio/flac\r\n", Some("audio/flac")),
+        ("Content-Type: audio\r\n", None),
+        ("Content-Type: audio/\u{e9}\r\n", None),
+        ("Content-Type: a/b\r\nContent-Type: a/b\r\n", None),
+        ("", None),
+    ] {
+        let mut fetch = Asking::from(WHOLE).fetch(FetchTimeouts::default(), Instant::now());
+        assert_eq!(fetch.content_type(), None);
+        let text = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 3\r\n\r\n");
+        receive(&mut fetch, &text);
+        assert_eq!(fetch.content_type(), expected, "{fields:?}");
+    }
+    let mut fetch = Asking::from(WHOLE).fetch(FetchTimeouts::default(), Instant::now());
+    let long = "x".repeat(CONTENT_TYPE_BYTES_MAX);
+    let text = format!("HTTP/1.1 200 OK\r\nContent-Type: a/{long}\r\nContent-Length: 3\r\n\r\n");
+    receive(&mut fetch, &text);
+    assert_eq!(fetch.content_type(), None);
+    // No text at all.
+    let mut fetch = Asking::from(WHOLE).fetch(FetchTimeouts::default(), Instant::now());
+    receive(
+        &mut fetch,
+        b"HTTP/1.1 200 OK\r\nContent-Type: a/\xff\r\nContent-Length: 3\r\n\r\n",
+    );
+    assert!(fetch.answer().is_some());
+    assert_eq!(fetch.content_type(), None);
+}
+
+#[test]
+fn a_length_is_learnt_from_a_part_that_is_the_whole() {
+    let asking = Asking {
+        want: Want::Length,
+        without_range: true,
+        version: None,
+    };
+    let part = "HTTP/1.1 206 Partial Content\nContent-Range: bytes 0-9/10\nContent-Length: 10";
+    let done = verdict_on(asking, part).unwrap();
+    assert_eq!((done.complete_length, done.received), (Some(10), 0));
+}
+
+#[test]
+fn the_end_of_an_empty_source_is_framed_too() {
+    let refused = "HTTP/1.1 416 Range Not Satisfiable\nContent-Range: bytes */0\n";
+    let asking = || content(0, Some(5));
+    let done = verdict_on(asking(), &format!("{refused}Transfer-Encoding: chunked")).unwrap();
+    assert!(!done.reusable, "its content is not read");
+    let twice = verdict_on(
+        asking(),
+        &format!("{refused}Content-Length: 1\nContent-Length: 2"),
+    );
+    assert_eq!(twice, Err(E::Framing(FramingError::Length)));
+}

@@ -9,7 +9,7 @@ use peer_proto::{
 
 use super::{Access, CloseReason, ServerConnection, SourceInfo, State};
 use crate::{
-    deadline::Now,
+    deadline::{Deadline, Now},
     origin,
     plan::{Parts, Plan},
 };
@@ -22,7 +22,7 @@ const UNKNOWN_TYPE: &str = "application/octet-stream";
 const CONTENT_TYPE_BYTES_MAX: usize = 255;
 
 /// The spans of a source that make up an answer's content.
-#[derive(Debug)]
+#[derive(Clone)]
 pub(super) enum Content {
     One(Span),
     Many {
@@ -107,7 +107,7 @@ impl ServerConnection {
     fn begin_answer(&mut self, now: Now, status: Status) -> HeadWriter<'_> {
         self.status = Some(status);
         self.head_pending = true;
-        self.handle_progress(now);
+        self.arm(now, Deadline::Stall, self.config.stall_timeout);
         self.out.clear();
         let mut head = HeadWriter::new(&mut self.out, status);
         if let Some(date) = now.date {

@@ -14,7 +14,7 @@ use super::{Access, CloseReason, ServerConnection, State};
 use crate::deadline::{Deadline, Now};
 
 /// The current request: a parsed head whose bytes are at the start of the buffer.
-#[derive(Debug)]
+#[derive(Clone)]
 pub(super) struct Request {
     pub(super) head: RequestHead,
     /// Bytes of it may still come: its content was not read to the end.
@@ -22,7 +22,7 @@ pub(super) struct Request {
 }
 
 /// Request content that is still to come.
-#[derive(Debug)]
+#[derive(Clone)]
 pub(super) enum Rest {
     Length(u64),
     Chunked(ChunkDecoder),

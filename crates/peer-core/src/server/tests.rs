@@ -637,3 +637,189 @@ fn the_origin_of_a_request_is_not_that_of_the_next() {
     assert!(sent.starts_with("HTTP/1.1 400 "), "{sent}");
     assert!(!sent.contains("Access-Control"), "{sent}");
 }
+
+#[test]
+fn debug_tells_the_state_and_nothing_that_came() {
+    let mut peer = Peer::new("abc");
+    let mut seen = Vec::new();
+    let mut look = |connection: &ServerConnection| seen.push(format!("{connection:?}"));
+    look(&peer.connection);
+    let request = get("").replace("Bearer t", "Bearer hush");
+    peer.connection.receive_buffer()[..request.len()].copy_from_slice(request.as_bytes());
+    peer.connection.handle_received(peer.now, request.len());
+    look(&peer.connection);
+    peer.connection
+        .handle_authorized(peer.now, Authorization::Granted);
+    look(&peer.connection);
+    peer.connection
+        .handle_source(peer.now, Some(SourceInfo::default()));
+    look(&peer.connection);
+    peer.connection.handle_source_failed(peer.now);
+    look(&peer.connection);
+    let names = ["head", "authorize", "resolve", "stream from 0", "answer"];
+    for (debug, name) in seen.iter().zip(names) {
+        assert!(debug.contains(&format!("state: {name}")), "{debug}");
+        for secret in ["hush", "104, 117, 115, 104", "/track/"] {
+            assert!(!debug.contains(secret), "{debug}");
+        }
+    }
+}
+
+#[test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "not asked for")]
+fn a_verdict_on_a_token_that_nobody_showed_is_a_bug() {
+    let mut peer = Peer::new("");
+    peer.connection
+        .handle_authorized(peer.now, Authorization::Granted);
+}
+
+#[test]
+#[cfg(not(debug_assertions))]
+fn a_verdict_on_a_token_that_nobody_showed_changes_nothing() {
+    let mut peer = Peer::new("");
+    peer.connection
+        .handle_authorized(peer.now, Authorization::Granted);
+    assert!(!peer.connection.is_authorized());
+    assert_eq!(peer.connection.poll_output(), Output::Receive);
+}
+
+/// What the log of this thread says while `work` runs.
+fn logged(work: impl FnOnce()) -> Vec<String> {
+    use std::cell::RefCell;
+    thread_local! {
+        static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    }
+    struct Lines;
+    impl log::Log for Lines {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            LINES.with_borrow_mut(|lines| lines.push(record.args().to_string()));
+        }
+        fn flush(&self) {}
+    }
+    static LOGGER: Lines = Lines;
+    // Whoever comes second finds the same one.
+    let _ = log::set_logger(&LOGGER);
+    log::set_max_level(log::LevelFilter::Trace);
+    LINES.take();
+    work();
+    LINES.take()
+}
+
+#[test]
+fn the_log_tells_states_alone() {
+    let lines = logged(|| {
+        let mut peer = Peer::new("0123456789");
+        let content = "Content-Length: 2\r\n";
+        peer.receive(get(content).as_bytes());
+        peer.receive(b"xy");
+        peer.receive(get("Range: bytes=0-0\r\nConnection: close\r\n").as_bytes());
+        peer.connection.handle_eof(peer.now);
+        peer.length = None;
+        peer.connection = ServerConnection::new(ServerConfig::default(), 1, peer.now);
+        peer.receive(get("").as_bytes());
+        peer.receive(b"\0");
+        peer.connection.handle_eof(peer.now);
+    });
+    let states = [
+        "head",
+        "authorize",
+        "resolve",
+        "answer",
+        "spans",
+        "stream",
+        "discard",
+        "half-close",
+        "linger",
+        "closed",
+    ];
+    for line in &lines {
+        let (from, to) = line.split_once(" -> ").expect(line);
+        assert!(states.contains(&from) && states.contains(&to), "{line}");
+    }
+    for state in states {
+        let is_told = lines
+            .iter()
+            .any(|line| line.split(" -> ").any(|name| name == state));
+        assert!(is_told, "{state} in {lines:?}");
+    }
+    let lines = logged(|| {
+        let token = peer_proto::Token::new("hush").unwrap();
+        let request = crate::fetch::FetchRequest {
+            host: "h",
+            token: &token,
+            handle: "a",
+            want: crate::fetch::Want::Length,
+            without_range: false,
+            version: None,
+        };
+        let now = Instant::now();
+        let fetch = crate::fetch::Fetch::new(&request, Default::default(), now);
+        let mut whole = fetch.clone();
+        if let crate::fetch::FetchOutput::Send { bytes } = fetch.poll_output() {
+            whole.handle_sent(now, bytes.len());
+        }
+        let mut cut = whole.clone();
+        cut.handle_eof(now);
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
+        whole.receive_buffer()[..answer.len()].copy_from_slice(answer);
+        whole.handle_received(now, answer.len());
+    });
+    let expected = [
+        "sending -> head",
+        "head -> failed",
+        "head -> content",
+        "content -> done",
+    ];
+    assert_eq!(lines, expected.map(|line| format!("fetch: {line}")));
+}
+
+#[test]
+fn a_full_buffer_makes_room_for_what_is_behind() {
+    // So many small requests that one is cut by the buffer's end, and the next part moves to the
+    // front.
+    let mut peer = Peer::new("abc");
+    let one = get("");
+    let many = one.repeat(2 * HEAD_BYTES_MAX / one.len());
+    assert_eq!(peer.receive(many.as_bytes()), None);
+    let answered = peer.answers().matches("HTTP/1.1 200 OK").count();
+    assert_eq!(answered, 2 * HEAD_BYTES_MAX / one.len());
+}
+
+#[test]
+fn what_lingers_sends_only_so_much() {
+    let mut peer = Peer::new("");
+    assert_eq!(peer.receive(b"\0"), None);
+    let much = vec![b'x'; LINGER_BYTES_MAX - 2];
+    assert_eq!(peer.receive(&much), None, "not yet");
+    assert!(peer.receive(b"xxx").is_some(), "enough");
+}
+
+#[test]
+fn parts_whose_length_cannot_be_said_are_answered_with_the_whole() {
+    let mut peer = Peer::new("");
+    peer.length = Some(u64::MAX);
+    let most = u64::MAX - 2;
+    let request = get(&format!("Range: bytes=0-{},{most}-{most}\r\n", most - 200));
+    peer.connection.receive_buffer()[..request.len()].copy_from_slice(request.as_bytes());
+    peer.connection.handle_received(peer.now, request.len());
+    peer.connection
+        .handle_authorized(peer.now, Authorization::Granted);
+    let source = SourceInfo {
+        complete_length: peer.length,
+        ..SourceInfo::default()
+    };
+    peer.connection.handle_source(peer.now, Some(source));
+    assert_eq!(peer.connection.status(), Some(Status::Ok));
+    assert!(matches!(
+        peer.connection.poll_output(),
+        Output::SendSource {
+            offset: 0,
+            len: Some(u64::MAX),
+            ..
+        }
+    ));
+}
