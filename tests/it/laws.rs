@@ -193,3 +193,81 @@ fn every_range_selects_what_slicing_selects() {
         }
     }
 }
+
+/// What was walked over, held against the names of all the states there are.
+fn assert_walked(walked: &check::walk::Walked, names: &[&str], least: usize) {
+    println!("{walked}");
+    assert_eq!(walked.names(), names);
+    // What gets lost of the facts, or of the ways to a state, makes a walk shorter.
+    assert!(walked.states >= least, "{} states", walked.states);
+    assert!(walked.ends > 0 && walked.bugs > 0 && walked.facts > walked.states);
+}
+
+#[test]
+fn every_fact_in_every_state_of_a_server_connection() {
+    let names = [
+        "answer",
+        "authorize",
+        "closed",
+        "discard",
+        "half-close",
+        "head",
+        "linger",
+        "present",
+        "resolve",
+        "spans",
+        "stream",
+    ];
+    assert_walked(&check::walk::servers(), &names, 7000);
+}
+
+#[test]
+fn every_fact_in_every_state_of_a_fetch() {
+    let names = [
+        "buffered content",
+        "content",
+        "done",
+        "done, short",
+        "failed: AnotherRange",
+        "failed: Changed",
+        "failed: Chunk",
+        "failed: ContentEncoding",
+        "failed: ContentRange",
+        "failed: Framing",
+        "failed: Head",
+        "failed: HeadCut",
+        "failed: LengthMismatch",
+        "failed: Multipart",
+        "failed: NoAnswer",
+        "failed: NotFound",
+        "failed: RangeNotSatisfiable",
+        "failed: Status",
+        "failed: SwitchingProtocols",
+        "failed: TooLong",
+        "failed: TooManyInterimAnswers",
+        "failed: Truncated",
+        "failed: Unauthorized",
+        "failed: timed out: Head",
+        "failed: timed out: Stall",
+        "failed: timed out: Whole",
+        "framing",
+        "head",
+        "sending",
+        "skipped content",
+    ];
+    assert_walked(&check::walk::fetches(), &names, 2000);
+}
+
+#[test]
+fn every_fact_in_every_state_of_a_transfer() {
+    let names = [
+        "attempt",
+        "attempt again",
+        "attempt to continue",
+        "attempt without range",
+        "done",
+        "failed",
+        "wait",
+    ];
+    assert_walked(&check::walk::transfers(), &names, 500);
+}

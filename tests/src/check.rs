@@ -8,6 +8,7 @@
 pub mod fetch;
 pub mod naive;
 pub mod server;
+pub mod walk;
 mod wire;
 
 pub use fetch::{fetch, fetch_facts, fetch_honest};
