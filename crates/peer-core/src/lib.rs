@@ -9,7 +9,9 @@
 
 pub mod admission;
 pub mod deadline;
+pub mod download;
 pub mod fetch;
+pub mod kept;
 pub mod origin;
 pub mod pace;
 pub mod plan;

@@ -2,25 +2,23 @@
 //!
 //! Beside the target lie, while a download is under way, `NAME.part` with the content and
 //! `NAME.part.state` with what is needed to go on; on some platforms an empty `NAME.part.lock`,
-//! which may stay. Whatever happens at whatever moment, the target
-//! is either what it was before or the finished file:
-//!
-//! - The state says how many bytes of the part are held, of which version. It is replaced as a
-//!   whole, and only after these bytes are on the disk. What the part has beyond them is dropped.
-//! - A state that holds nothing is there before the part is; a part without a state is not ours,
-//!   and is left alone.
-//! - The part becomes the target by being renamed, once all of it is on the disk.
+//! which may stay. What is done with them, and in which order, is [`Download`]'s to say: that order
+//! is why the target is either what it was before or the finished file, whatever happens at whatever
+//! moment.
 
 use std::{
     ffi::OsString,
     fs::{self, File},
     io::{self, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use peer_core::fetch::{FetchError, Version, Want};
-use peer_proto::{EntityTag, HttpDate, target};
+pub use peer_core::download::OnChange;
+use peer_core::{
+    download::{Download, DownloadOutput, FileStep, PartState},
+    fetch::FetchError,
+};
 
 use crate::{
     client::PeerClient,
@@ -33,23 +31,6 @@ use crate::{
 
 /// Bytes received in one read, and written in one write.
 const BLOCK_BYTES: usize = 256 * 1024;
-
-/// After so many bytes, or so much time, what was received is made safe against a crash.
-const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Times a download begins anew because the source changed, before that is an error.
-const CHANGES_MAX: u32 = 3;
-
-/// What to do when the source is not the one that a part was downloaded of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnChange {
-    /// Drop the part and download the new version.
-    #[default]
-    StartAnew,
-    /// Fail with [`PeerError::Changed`] and keep the part.
-    Fail,
-}
 
 /// A finished download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,76 +94,104 @@ impl PeerClient {
     ) -> Result<Downloaded, Failure> {
         let place = Place::new(target).map_err(Failure::Sink)?;
         let _lock = PartLock::take(&place.part).map_err(Failure::Sink)?;
-        let mut state = place.load(handle).map_err(Failure::Sink)?;
+        let found = place.find(handle).map_err(Failure::Sink)?;
         let whole = self.shared.timeouts.whole;
         let whole = whole.and_then(|whole| Instant::now().checked_add(whole));
-        let mut changes = 0;
+        let mut download = Download::new(found, on_change, Instant::now());
+        let mut under_way = UnderWay::default();
+        // What failed first is what there is to tell, and not that what came could not be kept.
+        let mut failure = None;
         loop {
-            let resumed_from = state.held;
-            match self.fetch_part(handle, &place, &mut state, whole) {
-                Ok(part) => {
-                    place.finish(part).map_err(Failure::Sink)?;
-                    return Ok(Downloaded {
-                        len: state.held,
-                        resumed_from,
-                    });
-                }
-                Err(Failure::Fetch(FetchError::Changed))
-                    if on_change == OnChange::StartAnew && changes < CHANGES_MAX =>
-                {
-                    changes += 1;
-                    state = State::default();
+            let step = match download.poll_output() {
+                DownloadOutput::Fetch { want, version } => {
+                    // Of an attempt that this begins anew, too.
+                    failure = None;
                     if let Some(progress) = self.hooks().progress {
-                        progress.begin(0);
+                        progress.begin(download.held());
                     }
+                    // The connection goes before another one is made.
+                    under_way.running = None;
+                    let retry = self.shared.retry;
+                    let running = RunningTransfer::new(want, version, retry, whole);
+                    under_way.begin(running, self, handle, &mut download)
                 }
-                Err(failure) => return Err(failure),
+                DownloadOutput::Receive => under_way.receive(self, handle, &mut download),
+                DownloadOutput::Done { len, resumed_from } => {
+                    return Ok(Downloaded { len, resumed_from });
+                }
+                DownloadOutput::Failed => {
+                    return Err(failure.unwrap_or(Failure::Sink(io::ErrorKind::Other.into())));
+                }
+                DownloadOutput::Files(step) => {
+                    let done = place.carry_out(step, handle, &mut under_way.file);
+                    let done = done.map_err(Failure::Sink);
+                    done.map(|()| download.handle_done(Instant::now()))
+                }
+            };
+            if let Err(failed) = step {
+                let changed = matches!(failed, Failure::Fetch(FetchError::Changed));
+                download.handle_failed(Instant::now(), changed);
+                failure.get_or_insert(failed);
             }
         }
     }
+}
 
-    /// Fetches what the part lacks. Returns the part, complete.
-    fn fetch_part(
-        &self,
+/// The transfer that brings the content, and the file that it goes to.
+#[derive(Default)]
+struct UnderWay {
+    running: Option<RunningTransfer>,
+    /// It has brought all there is.
+    ended: bool,
+    file: Option<File>,
+    block: Vec<u8>,
+}
+
+impl UnderWay {
+    /// Begins a transfer, up to the head of its answer.
+    fn begin(
+        &mut self,
+        mut running: RunningTransfer,
+        client: &PeerClient,
         handle: &str,
-        place: &Place,
-        state: &mut State,
-        whole: Option<Instant>,
-    ) -> Result<File, Failure> {
-        if let Some(progress) = self.hooks().progress {
-            progress.begin(state.held);
-        }
-        let version = (state.held > 0).then_some(state.version);
-        let want = Want::Content {
-            start: state.held,
-            len: None,
+        download: &mut Download,
+    ) -> Result<(), Failure> {
+        let ended = running.advance(client, handle, &mut NoSink)?;
+        let told = match (&ended, running.answer()) {
+            (Some(fetched), _) => fetched.version,
+            (None, answer) => answer.map(|answer| answer.version()),
         };
-        let mut running = RunningTransfer::new(want, version, self.shared.retry, whole);
-        let ended = running.advance(self, handle, &mut NoSink)?;
-        if state.held == 0 {
-            let told = match (&ended, running.answer()) {
-                (Some(fetched), _) => fetched.version,
-                (None, answer) => answer.map(|answer| answer.version()),
+        if let Some(version) = download.handle_answered(told) {
+            running.bind(version);
+        }
+        self.ended = ended.is_some();
+        self.running = Some(running);
+        Ok(())
+    }
+
+    /// Receives content, until what came has to be made safe, or to the end.
+    fn receive(
+        &mut self,
+        client: &PeerClient,
+        handle: &str,
+        download: &mut Download,
+    ) -> Result<(), Failure> {
+        if !self.ended {
+            let (Some(running), Some(file)) = (&mut self.running, &self.file) else {
+                return Err(Failure::Sink(io::Error::other("nothing is under way")));
             };
-            state.version = told.unwrap_or_default();
-            // A connection that breaks before any content could lead to another version, and the
-            // part would be of that one.
-            running.bind(state.version);
-            place.store(handle, state).map_err(Failure::Sink)?;
+            let block = &mut self.block;
+            let mut sink = PartSink {
+                file,
+                block,
+                download,
+            };
+            self.ended = running.advance(client, handle, &mut sink)?.is_some();
         }
-        let mut sink = PartSink::open(handle, place, state).map_err(Failure::Sink)?;
-        let result = match ended {
-            Some(_) => Ok(()),
-            None => running.run(self, handle, &mut sink).map(|_| ()),
-        };
-        if let Err(failure) = result {
-            // Even what came before an error is worth keeping; that it cannot be kept is not what
-            // there is to tell.
-            let _ = sink.keep();
-            return Err(failure);
+        if self.ended && download.poll_output() == DownloadOutput::Receive {
+            download.handle_ended(Instant::now());
         }
-        sink.checkpoint().map_err(Failure::Sink)?;
-        Ok(sink.file)
+        Ok(())
     }
 }
 
@@ -193,13 +202,6 @@ struct Place {
     part: PathBuf,
     state: PathBuf,
     new_state: PathBuf,
-}
-
-/// What is held of the part, and of which version.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct State {
-    version: Version,
-    held: u64,
 }
 
 impl Place {
@@ -232,34 +234,48 @@ impl Place {
     }
 
     /// What an earlier download of `handle` left to go on with.
-    fn load(&self, handle: &str) -> io::Result<State> {
-        let text = match fs::read(&self.state) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return if self.part.try_exists()? {
-                    Err(io::Error::new(
-                        io::ErrorKind::AlreadyExists,
-                        "there is a .part file beside the target that no download left",
-                    ))
-                } else {
-                    Ok(State::default())
-                };
+    fn find(&self, handle: &str) -> io::Result<PartState> {
+        let state = if_there(fs::read(&self.state))?;
+        let part = if_there(fs::metadata(&self.part))?;
+        let part = part.map(|metadata| metadata.len());
+        PartState::found(handle, state.as_deref(), part).map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "there is a .part file beside the target that no download left",
+            )
+        })
+    }
+
+    /// Does what is to be done with the files. `part` is the open one.
+    fn carry_out(&self, step: FileStep, handle: &str, part: &mut Option<File>) -> io::Result<()> {
+        let closed = || io::Error::other("the part is not open");
+        match step {
+            FileStep::StoreState(state) => self.store(handle, &state),
+            FileStep::OpenPart { len } => {
+                *part = Some(self.open(len)?);
+                Ok(())
             }
-            Err(error) => return Err(error),
-        };
-        let part_len = match fs::metadata(&self.part) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(error) => return Err(error),
-        };
-        let state = State::parse(&text, handle).unwrap_or_default();
-        // Without a tag nobody can tell whether the rest would be of the same version.
-        let goes_on = state.held <= part_len && state.version.entity_tag.is_some();
-        Ok(if goes_on { state } else { State::default() })
+            FileStep::SyncPart => part.as_ref().ok_or_else(closed)?.sync_data(),
+            FileStep::CutPart { len } => part.as_ref().ok_or_else(closed)?.set_len(len),
+            FileStep::Finish => self.finish(part.take().ok_or_else(closed)?),
+        }
+    }
+
+    /// Opens the part, cut to what is held: what lies behind it may be anything after a crash.
+    fn open(&self, held: u64) -> io::Result<File> {
+        let mut options = File::options();
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&self.part)?;
+        file.set_len(held)?;
+        file.seek(SeekFrom::Start(held))?;
+        Ok(file)
     }
 
     /// Replaces the state, and returns when it is on the disk.
-    fn store(&self, handle: &str, state: &State) -> io::Result<()> {
+    fn store(&self, handle: &str, state: &PartState) -> io::Result<()> {
         let mut text = Vec::new();
         state.write(&mut text, handle);
         let mut file = File::create(&self.new_state)?;
@@ -288,128 +304,35 @@ impl Place {
     }
 }
 
-/// First line of a state, and its last: what lies between is whole.
-const STATE_BEGIN: &[u8] = b"peer download 1";
-const STATE_END: &[u8] = b"end";
-
-impl State {
-    fn write(&self, out: &mut Vec<u8>, handle: &str) {
-        out.extend_from_slice(STATE_BEGIN);
-        out.extend_from_slice(b"\n");
-        target::write_target(out, handle);
-        out.extend_from_slice(b"\n");
-        if let Some(tag) = self.version.entity_tag {
-            tag.write(out);
-        }
-        out.extend_from_slice(b"\n");
-        if let Some(date) = self.version.last_modified {
-            date.write(out);
-        }
-        out.extend_from_slice(b"\n");
-        if let Some(length) = self.version.complete_length {
-            out.extend_from_slice(length.to_string().as_bytes());
-        }
-        out.extend_from_slice(b"\n");
-        out.extend_from_slice(self.held.to_string().as_bytes());
-        out.extend_from_slice(b"\n");
-        out.extend_from_slice(STATE_END);
-        out.extend_from_slice(b"\n");
-    }
-
-    /// `None` for what is no state, or one of another handle.
-    fn parse(text: &[u8], handle: &str) -> Option<Self> {
-        let mut lines = text.split(|&byte| byte == b'\n');
-        let mut line = || lines.next();
-        let is_begin = line()? == STATE_BEGIN;
-        let mut encoded = Vec::new();
-        target::write_target(&mut encoded, handle);
-        let is_same = line()? == encoded;
-        let entity_tag = EntityTag::parse_strong(line()?);
-        let last_modified = HttpDate::parse(line()?);
-        let complete_length = number(line()?);
-        let held = number(line()?)?;
-        let is_whole = is_begin && line()? == STATE_END;
-        (is_whole && is_same).then_some(Self {
-            version: Version {
-                entity_tag,
-                last_modified,
-                complete_length,
-            },
-            held,
-        })
+/// Nothing, for what is not there.
+fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
     }
 }
 
-fn number(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-/// Bytes of the part that are given up where the state finds no room beside it. More than any
-/// state, and than what a file system makes of one.
-const STATE_ROOM_BYTES: u64 = 256 * 1024;
-
-/// Appends to the part, and notes now and then how much of it is safe.
+/// Appends to the part, until what was written has to be made safe.
 struct PartSink<'a> {
-    handle: &'a str,
-    place: &'a Place,
-    state: &'a mut State,
-    file: File,
-    block: Vec<u8>,
-    /// Bytes of the part, safe or not.
-    written: u64,
-    checked: Instant,
+    file: &'a File,
+    block: &'a mut Vec<u8>,
+    download: &'a mut Download,
 }
 
-impl<'a> PartSink<'a> {
-    fn open(handle: &'a str, place: &'a Place, state: &'a mut State) -> io::Result<Self> {
-        let mut options = File::options();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&place.part)?;
-        // What lies behind the bytes that are held may be anything after a crash.
-        file.set_len(state.held)?;
-        file.seek(SeekFrom::Start(state.held))?;
-        Ok(Self {
-            handle,
-            place,
-            written: state.held,
-            state,
-            file,
-            block: Vec::new(),
-            checked: Instant::now(),
-        })
-    }
-
-    fn checkpoint(&mut self) -> io::Result<()> {
-        if self.written > self.state.held {
-            self.file.sync_data()?;
-            let state = State {
-                held: self.written,
-                ..*self.state
-            };
-            self.place.store(self.handle, &state)?;
-            *self.state = state;
+impl PartSink<'_> {
+    /// Writes all of `content`, and tells what was written even if not all can be.
+    fn append(mut file: &File, content: &[u8], download: &mut Download) -> io::Result<()> {
+        let mut written = 0;
+        let result = append(&mut file, content, &mut written);
+        if written > 0 {
+            download.handle_written(Instant::now(), written);
         }
-        self.checked = Instant::now();
-        Ok(())
-    }
-
-    /// As [`checkpoint`](Self::checkpoint), of a part that is not complete. One that has filled the
-    /// disk makes room for its state.
-    fn keep(&mut self) -> io::Result<()> {
-        self.checkpoint().or_else(|_| {
-            let shorter = self.written.saturating_sub(STATE_ROOM_BYTES);
-            self.written = shorter.max(self.state.held);
-            self.file.set_len(self.written)?;
-            self.checkpoint()
-        })
+        result
     }
 }
 
 /// Writes all of `content`, and counts what is written even if not all can be.
-fn append(mut file: &File, mut content: &[u8], written: &mut u64) -> io::Result<()> {
+fn append(file: &mut impl Write, mut content: &[u8], written: &mut u64) -> io::Result<()> {
     while !content.is_empty() {
         match file.write(content) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -425,6 +348,10 @@ fn append(mut file: &File, mut content: &[u8], written: &mut u64) -> io::Result<
 }
 
 impl Sink for PartSink<'_> {
+    fn wants(&self) -> bool {
+        self.download.poll_output() == DownloadOutput::Receive
+    }
+
     fn room(&mut self, max: u64) -> io::Result<&mut [u8]> {
         let len = usize::try_from(max).map_or(BLOCK_BYTES, |max| max.min(BLOCK_BYTES));
         if self.block.len() < len {
@@ -434,16 +361,11 @@ impl Sink for PartSink<'_> {
     }
 
     fn filled(&mut self, n: usize) -> io::Result<()> {
-        append(&self.file, &self.block[..n], &mut self.written)?;
-        let unsafe_bytes = self.written - self.state.held;
-        if unsafe_bytes >= CHECKPOINT_BYTES || self.checked.elapsed() >= CHECKPOINT_INTERVAL {
-            self.checkpoint()?;
-        }
-        Ok(())
+        Self::append(self.file, &self.block[..n], self.download)
     }
 
     fn put(&mut self, content: &[u8]) -> io::Result<usize> {
-        append(&self.file, content, &mut self.written)?;
+        Self::append(self.file, content, self.download)?;
         Ok(content.len())
     }
 }
@@ -451,27 +373,6 @@ impl Sink for PartSink<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn states_round_trip_and_nothing_else_is_one() {
-        let full = State {
-            version: Version {
-                entity_tag: EntityTag::strong("a,b\u{e9}").ok(),
-                last_modified: HttpDate::parse(b"Sun, 06 Nov 1994 08:49:37 GMT"),
-                complete_length: Some(u64::MAX),
-            },
-            held: 12345,
-        };
-        for state in [State::default(), full] {
-            let mut text = Vec::new();
-            state.write(&mut text, "a/b\nc");
-            assert_eq!(State::parse(&text, "a/b\nc"), Some(state));
-            assert_eq!(State::parse(&text, "a/b"), None, "another handle");
-            for end in 0..text.len() - 1 {
-                assert_eq!(State::parse(&text[..end], "a/b\nc"), None, "cut at {end}");
-            }
-        }
-    }
 
     #[test]
     fn names_beside_the_target() {

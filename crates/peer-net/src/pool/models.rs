@@ -3,6 +3,7 @@
 use std::{
     io,
     sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
 };
 
 use loom::thread;
