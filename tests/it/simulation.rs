@@ -34,6 +34,8 @@ fn seeds() {
         // A simulator in which nothing happens proves nothing.
         assert!(sum.delivered > sum.failed && u64::from(sum.failed) > count / 10);
         assert!(u64::from(sum.retries) > count / 20);
+        assert!(u64::from(sum.reads) > count && u64::from(sum.reads_failed) > count / 20);
+        assert!(u64::from(sum.downloads) > count / 10 && sum.downloads_resumed > 0);
     }
 }
 

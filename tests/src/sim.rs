@@ -16,7 +16,10 @@
 
 mod client;
 mod dice;
+mod downloading;
 mod link;
+mod reading;
+mod running;
 mod server;
 mod source;
 mod stranger;
@@ -60,6 +63,14 @@ pub struct Report {
     pub delivered: u32,
     /// Operations that failed, with a verdict that is true.
     pub failed: u32,
+    /// Reads of readers that brought what was asked for.
+    pub reads: u32,
+    /// Reads that failed, with a verdict that is true, of readers that could go on.
+    pub reads_failed: u32,
+    /// Downloads that made a whole file, those among them that went on where another process was.
+    pub downloads: u32,
+    /// See [`downloads`](Self::downloads).
+    pub downloads_resumed: u32,
     /// Attempts after the first, over all operations.
     pub retries: u32,
     /// Content bytes delivered.
@@ -75,6 +86,10 @@ impl Report {
     pub fn add(&mut self, other: &Self) {
         self.delivered += other.delivered;
         self.failed += other.failed;
+        self.reads += other.reads;
+        self.reads_failed += other.reads_failed;
+        self.downloads += other.downloads;
+        self.downloads_resumed += other.downloads_resumed;
         self.retries += other.retries;
         self.bytes += other.bytes;
         self.end += other.end;
@@ -87,12 +102,17 @@ impl Report {
         let seconds = took.as_secs_f64();
         format!(
             "{count} seeds in {seconds:.1} s, {:.0} per second: {} operations delivered {} bytes \
-             with {} retries, {} failed for a true reason, {} hours of virtual time",
+             with {} retries, {} failed for a true reason; {} reads of readers went well, {} did not; \
+             {} downloads made a file, {} of them in several processes; {} hours of virtual time",
             count as f64 / seconds,
             self.delivered,
             self.bytes,
             self.retries,
             self.failed,
+            self.reads,
+            self.reads_failed,
+            self.downloads,
+            self.downloads_resumed,
             self.end / 3600 / SECOND,
         )
     }

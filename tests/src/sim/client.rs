@@ -1,37 +1,34 @@
-//! A fetching host: the real transfer and fetch machines, a pool of kept connections, and a
-//! process that may be suspended.
+//! A fetching host: a pool of kept connections, a process that may be suspended, and what the process
+//! does: fetches, readers, downloads, one after the other.
 
 use std::{net::IpAddr, time::Duration};
 
 use peer_core::{
-    fetch::{Fetch, FetchDone, FetchError, FetchOutput, FetchRequest, FetchTimeouts, Want},
-    transfer::{Attempt, AttemptEnd, RetryPolicy, Setback, Transfer, TransferOutput},
+    download::OnChange,
+    fetch::{FetchError, Want},
+    kept::{Kept, PoolLimits, Taken},
+    read_ahead::ReadAheadConfig,
+    transfer::{RetryPolicy, Setback},
 };
-use peer_proto::Token;
 
 use super::{
     Context, Report, SECOND, Time,
     dice::Dice,
+    downloading::{self, DownloadProgress, Downloading, Life},
     instant,
-    link::{End, LinkId, Read, Written},
+    link::{End, LinkId, Links},
+    reading::{Read, ReadProgress, Reading},
+    running::{Network, Order, Progress, Running},
     server::Server,
-    source::Version,
-    time_of,
+    source::Version as SourceVersion,
 };
 
-/// How the network failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Network {
-    Refused,
-    Reset,
-}
-
-/// What is to be fetched.
-#[derive(Clone, Copy, Debug)]
+/// What is to be done.
+#[derive(Clone, Debug)]
 struct Operation {
     /// Number of the source; one past them all names none.
     source: usize,
-    want: Want,
+    goal: Goal,
     policy: RetryPolicy,
     /// How long it may take.
     whole: Option<Time>,
@@ -40,38 +37,79 @@ struct Operation {
     seed: u64,
 }
 
+#[derive(Clone, Debug)]
+enum Goal {
+    Fetch(Want),
+    /// To read here and there, with these sizes.
+    Read(ReadAheadConfig, Vec<Read>),
+    /// To a file, by these processes.
+    Download(OnChange, Vec<Life>),
+}
+
 enum State {
     Pausing { until: Time },
-    Planning,
-    Connecting { until: Time, attempt: Attempt },
-    Exchanging { exchange: Box<Exchange> },
+    Fetching(Box<Fetching>),
+    Reading(Box<Reading>),
+    Downloading(Box<Downloading>),
     Over,
 }
 
-struct Exchange {
-    fetch: Fetch,
-    link: LinkId,
-    was_kept: bool,
-    attempt: Attempt,
+struct Fetching {
+    running: Running,
+    delivered: Vec<u8>,
 }
 
-/// What came of an exchange.
-type Ended = Result<FetchDone, Setback<Network>>;
+/// What all operations of a process share.
+pub(crate) struct Host {
+    pub(crate) id: u8,
+    pub(crate) address: IpAddr,
+    pub(crate) latency: Time,
+    pub(crate) stall: Duration,
+    kept: Kept<(), LinkId>,
+}
+
+impl Host {
+    /// A kept connection that has been quiet since its last answer.
+    pub(crate) fn take_kept(&mut self, context: &mut Context<'_>) -> Option<LinkId> {
+        let time = context.time;
+        loop {
+            let Taken { found, old } = self.kept.take(&(), instant(time));
+            for link in old {
+                context.links.close(link, End::Client, time, false);
+            }
+            let found = found?;
+            if !context.links.is_readable(found, End::Client) {
+                return Some(found);
+            }
+            context.links.close(found, End::Client, time, false);
+        }
+    }
+
+    /// Keeps a connection whose last answer is complete.
+    pub(crate) fn keep(&mut self, link: LinkId, context: &mut Context<'_>) {
+        let time = context.time;
+        for link in self.kept.put((), link, instant(time)) {
+            context.links.close(link, End::Client, time, false);
+        }
+    }
+
+    /// As the end of the process does.
+    fn close_kept(&mut self, context: &mut Context<'_>) {
+        let kept = std::mem::replace(&mut self.kept, Kept::new(PoolLimits::default()));
+        for link in kept {
+            context.links.close(link, End::Client, context.time, false);
+        }
+    }
+}
 
 /// The fetching host.
 pub(crate) struct Client {
-    id: u8,
-    address: IpAddr,
-    latency: Time,
+    host: Host,
     calm: bool,
     operations: Vec<Operation>,
     current: usize,
     began: Time,
-    transfer: Option<Transfer<Network>>,
-    delivered: Vec<u8>,
     state: State,
-    kept: Vec<LinkId>,
-    stall: Duration,
     suspended: Option<(Time, Time)>,
 }
 
@@ -85,19 +123,22 @@ impl Client {
             (from, from + 1 + dice.below(4000) * SECOND)
         });
         let until = operations[0].pause_before;
+        let mut limits = PoolLimits::default();
+        limits.idle_max = dice.pick(&[4, 1, 0]);
+        limits.idle_age = Duration::from_secs(dice.pick(&[20, 5, 1000]));
         Self {
-            id,
-            address: IpAddr::from([192, 168, 0, 10 + id % 2]),
-            latency: dice.pick(&[1000, 100, 20_000, 200_000]),
+            host: Host {
+                id,
+                address: IpAddr::from([192, 168, 0, 10 + id % 2]),
+                latency: dice.pick(&[1000, 100, 20_000, 200_000]),
+                stall: Duration::from_secs(dice.pick(&[20, 5, 60])),
+                kept: Kept::new(limits),
+            },
             calm,
             operations,
             current: 0,
             began: 0,
-            transfer: None,
-            delivered: Vec::new(),
             state: State::Pausing { until },
-            kept: Vec::new(),
-            stall: Duration::from_secs(dice.pick(&[20, 5, 60])),
             suspended,
         }
     }
@@ -107,20 +148,14 @@ impl Client {
             .is_some_and(|(from, until)| (from..until).contains(&time))
     }
 
-    pub(crate) fn wake(&self, links: &super::link::Links) -> Option<Time> {
+    pub(crate) fn wake(&self, links: &Links) -> Option<Time> {
+        // Whoever is suspended looks later at what is there.
+        let looks_later = self.suspended.is_some();
         let wake = match &self.state {
-            State::Pausing { until } | State::Connecting { until, .. } => Some(*until),
-            State::Planning => match self.transfer.as_ref()?.poll_output() {
-                TransferOutput::Wait { until } => Some(time_of(until)),
-                _ => None,
-            },
-            State::Exchanging { exchange } => {
-                if links.is_readable(exchange.link, End::Client) && self.suspended.is_none() {
-                    None
-                } else {
-                    exchange.fetch.poll_timeout().map(time_of)
-                }
-            }
+            State::Pausing { until } => Some(*until),
+            State::Fetching(fetching) => fetching.running.wake(links, looks_later),
+            State::Reading(reading) => reading.wake(links, looks_later),
+            State::Downloading(downloading) => downloading.wake(links, looks_later),
             State::Over => None,
         };
         match self.suspended {
@@ -150,229 +185,297 @@ impl Client {
             match &mut self.state {
                 State::Pausing { until } if *until <= time => self.begin(time),
                 State::Pausing { .. } | State::Over => return moved,
-                State::Planning => {
-                    let transfer = self.transfer.as_mut().expect("an operation");
-                    match transfer.poll_output() {
-                        TransferOutput::Attempt(attempt) => self.attempt(attempt, time),
-                        TransferOutput::Wait { until } if until <= instant(time) => {
-                            transfer.handle_waited(instant(time));
+                State::Fetching(fetching) => {
+                    let Fetching { running, delivered } = &mut **fetching;
+                    match running.advance(&mut self.host, context, server, delivered, &mut moved) {
+                        Progress::Waits => return moved,
+                        Progress::Paused => panic!("there is room for all of it"),
+                        Progress::Done {
+                            complete_length, ..
+                        } => {
+                            report.retries += running.retries();
+                            let delivered = std::mem::take(delivered);
+                            self.done(&delivered, complete_length, context, server, report);
                         }
-                        TransferOutput::Wait { .. } => return moved,
-                        TransferOutput::Done { complete_length } => {
-                            self.done(complete_length, context, server, report);
-                        }
-                        TransferOutput::Failed => self.failed(context, server, report),
-                    }
-                }
-                State::Connecting { until, .. } if *until > time => return moved,
-                State::Connecting { attempt, .. } => {
-                    let attempt = *attempt;
-                    match server.connect(context, self.address, self.latency) {
-                        Some(link) => self.exchange(attempt, link, false, time),
-                        None => {
-                            let end = AttemptEnd {
-                                answer: None,
-                                received: 0,
-                                progressed: None,
-                                result: Err(Setback::Network(Network::Refused)),
-                            };
-                            self.end_attempt(end, time);
+                        Progress::Failed(setback) => {
+                            report.retries += running.retries();
+                            let delivered = std::mem::take(delivered);
+                            self.failed(&delivered, setback, context, server, report);
                         }
                     }
                 }
-                State::Exchanging { exchange } => {
-                    let before = self.delivered.len();
-                    let Some(ended) = exchange.step(context, &mut self.delivered, &mut moved)
-                    else {
-                        return moved;
-                    };
-                    assert!(self.delivered.len() >= before);
-                    self.end_exchange(ended, context);
+                State::Reading(reading) => {
+                    match reading.advance(&mut self.host, context, server, &mut moved) {
+                        ReadProgress::Waits => return moved,
+                        ReadProgress::Read(n) => self.has_read(n, context, server, report),
+                        ReadProgress::Failed(setback) => {
+                            self.read_failed(setback, context, server, report);
+                        }
+                        ReadProgress::Over => self.end_reading(context, report),
+                    }
+                }
+                State::Downloading(downloading) => {
+                    let progress = downloading.advance(&mut self.host, context, server, &mut moved);
+                    let versions = self.versions(server, time);
+                    if let State::Downloading(downloading) = &self.state {
+                        downloading.assert_whole(&versions);
+                    }
+                    match progress {
+                        DownloadProgress::Waits => return moved,
+                        DownloadProgress::Failed(setback) => {
+                            self.download_failed(&setback, context, server);
+                        }
+                        DownloadProgress::Done { len, resumed_from } => {
+                            let id = self.host.id;
+                            context.trace(|| format!("client {id}: a file, {resumed_from} held"));
+                            assert!(self.operation().right_token, "served without the token");
+                            report.downloads += 1;
+                            report.downloads_resumed += u32::from(resumed_from > 0);
+                            report.bytes += len;
+                            report.delivered += 1;
+                            self.end_download(context, report);
+                        }
+                        DownloadProgress::Over => {
+                            report.failed += 1;
+                            self.end_download(context, report);
+                        }
+                    }
                 }
             }
             moved = true;
         }
     }
 
+    fn operation(&self) -> &Operation {
+        &self.operations[self.current]
+    }
+
     fn begin(&mut self, time: Time) {
-        let operation = &self.operations[self.current];
-        let whole = operation.whole.map(|whole| instant(time + whole));
         self.began = time;
-        self.delivered.clear();
-        self.transfer = Some(Transfer::new(
-            operation.want,
-            None,
-            operation.policy,
-            whole,
-            operation.seed,
-            instant(time),
-        ));
-        self.state = State::Planning;
-    }
-
-    fn attempt(&mut self, attempt: Attempt, time: Time) {
-        match self.kept.pop() {
-            Some(link) => self.exchange(attempt, link, true, time),
-            None => self.connect(attempt, time),
-        }
-    }
-
-    fn connect(&mut self, attempt: Attempt, time: Time) {
-        let until = time + 2 * self.latency;
-        self.state = State::Connecting { until, attempt };
-    }
-
-    fn exchange(&mut self, attempt: Attempt, link: LinkId, was_kept: bool, time: Time) {
-        let operation = &self.operations[self.current];
-        let token = if operation.right_token {
-            "secret"
-        } else {
-            "secre"
+        let operation = self.operation();
+        let order = Order {
+            source: operation.source,
+            want: Want::Length,
+            version: None,
+            policy: operation.policy,
+            whole: operation.whole.map(|whole| time + whole),
+            right_token: operation.right_token,
+            seed: operation.seed,
         };
-        let token = Token::new(token).expect("a token");
-        let handle = format!("s{}", operation.source);
-        let left = attempt
-            .answer_by
-            .map(|by| by.saturating_duration_since(instant(time)));
-        let head = Duration::from_secs(10);
-        let timeouts = FetchTimeouts {
-            head: Some(left.map_or(head, |left| left.min(head))),
-            stall: Some(self.stall),
-            whole: operation.whole.map(|whole| instant(self.began + whole)),
-        };
-        let request = FetchRequest {
-            host: "h",
-            token: &token,
-            handle: &handle,
-            want: attempt.want,
-            without_range: attempt.without_range,
-            version: attempt.version,
-        };
-        let exchange = Exchange {
-            fetch: Fetch::new(&request, timeouts, instant(time)),
-            link,
-            was_kept,
-            attempt,
-        };
-        self.state = State::Exchanging {
-            exchange: Box::new(exchange),
+        self.state = match &operation.goal {
+            Goal::Fetch(want) => {
+                let order = Order {
+                    want: *want,
+                    ..order
+                };
+                State::Fetching(Box::new(Fetching {
+                    running: Running::new(order, time),
+                    delivered: Vec::new(),
+                }))
+            }
+            Goal::Read(config, reads) => {
+                // A reader lives as long as it is wanted.
+                let order = Order {
+                    whole: None,
+                    ..order
+                };
+                State::Reading(Box::new(Reading::new(order, *config, reads.clone(), time)))
+            }
+            Goal::Download(on_change, lives) => {
+                let order = Order {
+                    whole: None,
+                    ..order
+                };
+                let lives = lives.clone();
+                State::Downloading(Box::new(Downloading::new(order, *on_change, lives, time)))
+            }
         };
     }
 
-    fn end_exchange(&mut self, ended: Ended, context: &mut Context<'_>) {
-        let State::Exchanging { exchange } = std::mem::replace(&mut self.state, State::Planning)
-        else {
-            return;
-        };
-        let (time, id) = (context.time, self.id);
-        context.trace(|| format!("client {id}: {ended:?}"));
-        let reusable = matches!(ended, Ok(done) if done.reusable);
-        if reusable {
-            self.kept.push(exchange.link);
-        } else {
-            context.links.close(exchange.link, End::Client, time, false);
-        }
-        let unanswered = matches!(
-            ended,
-            Err(Setback::Network(_) | Setback::Fetch(FetchError::NoAnswer))
-        );
-        if unanswered && exchange.was_kept && !exchange.fetch.has_begun() {
-            // The connection was dead already: nothing was tried yet.
-            return self.attempt(exchange.attempt, time);
-        }
-        let end = AttemptEnd {
-            answer: exchange.fetch.answer().copied(),
-            received: exchange.fetch.received(),
-            progressed: exchange.fetch.progressed(),
-            result: ended,
-        };
-        self.end_attempt(end, time);
-    }
-
-    fn end_attempt(&mut self, end: AttemptEnd<Network>, time: Time) {
-        let transfer = self.transfer.as_mut().expect("an operation");
-        transfer.handle_attempt(instant(time), end);
-        self.state = State::Planning;
-    }
-
-    fn next(&mut self, context: &mut Context<'_>, report: &mut Report) {
-        let retries = self
-            .transfer
-            .take()
-            .map_or(0, |transfer| transfer.retries());
-        report.retries += retries;
+    fn next(&mut self, context: &mut Context<'_>) {
         self.current += 1;
         self.state = match self.operations.get(self.current) {
             Some(next) => State::Pausing {
                 until: context.time + next.pause_before,
             },
             None => {
-                for link in self.kept.drain(..) {
-                    context.links.close(link, End::Client, context.time, false);
-                }
+                self.host.close_kept(context);
                 State::Over
             }
         };
     }
 
     /// The versions of the source that were there during the operation.
-    fn versions(&self, server: &Server, time: Time) -> Vec<Version> {
-        let source = server.sources.get(self.operations[self.current].source);
+    fn versions(&self, server: &Server, time: Time) -> Vec<SourceVersion> {
+        let source = server.sources.get(self.operation().source);
         source.map_or_else(Vec::new, |source| source.versions_between(self.began, time))
     }
 
     /// Done: the bytes asked for, all of them, of one version.
     fn done(
         &mut self,
+        delivered: &[u8],
         complete_length: Option<u64>,
         context: &mut Context<'_>,
         server: &Server,
         report: &mut Report,
     ) {
-        let operation = self.operations[self.current];
-        let (id, delivered) = (self.id, self.delivered.len());
-        context.trace(|| format!("client {id}: done, {delivered} bytes: {operation:?}"));
+        let operation = self.operation();
+        let id = self.host.id;
+        context.trace(|| {
+            format!(
+                "client {id}: done, {} bytes: {operation:?}",
+                delivered.len()
+            )
+        });
         assert!(operation.right_token, "served without the token");
         self.assert_in_time(context.time);
         let versions = self.versions(server, context.time);
         let is_true = versions.iter().any(|version| {
             let length_is_true = complete_length.is_none_or(|length| length == version.len);
             length_is_true
-                && match operation.want {
-                    Want::Length => {
+                && match operation.goal {
+                    Goal::Fetch(Want::Length) => {
                         let known = server.sources[operation.source].length_known;
                         complete_length.is_some() == known
                     }
-                    Want::Content { start, len } => {
+                    Goal::Fetch(Want::Content { start, len }) => {
                         let end = len.map_or(u64::MAX, |len| start.saturating_add(len));
-                        self.delivered == version.slice(start.min(end), end)
+                        delivered == version.slice(start.min(end), end)
                     }
+                    Goal::Read(..) | Goal::Download(..) => false,
                 }
         });
         assert!(
             is_true,
             "{} bytes that are of no version: {operation:?} {complete_length:?} {versions:?}",
-            self.delivered.len()
+            delivered.len()
         );
         report.delivered += 1;
-        report.bytes += self.delivered.len() as u64;
-        self.next(context, report);
+        report.bytes += delivered.len() as u64;
+        self.next(context);
     }
 
     /// Failed: the reason given has to be true.
-    fn failed(&mut self, context: &mut Context<'_>, server: &Server, report: &mut Report) {
-        let transfer = self.transfer.as_mut().expect("an operation");
-        let setback = transfer.take_setback().expect("a reason");
-        let operation = self.operations[self.current];
-        let id = self.id;
+    fn failed(
+        &mut self,
+        delivered: &[u8],
+        setback: Setback<Network>,
+        context: &mut Context<'_>,
+        server: &Server,
+        report: &mut Report,
+    ) {
+        self.assert_in_time(context.time);
+        self.assert_true(&setback, context, server);
+        let versions = self.versions(server, context.time);
+        if let Setback::Fetch(FetchError::Truncated { expected, received }) = setback {
+            let is_true = received == delivered.len() as u64
+                && expected.is_none_or(|expected| expected == 0 || received < expected);
+            assert!(is_true, "{setback:?}: {} arrived", delivered.len());
+        }
+        // What arrived of a source that did not change is a part of it, in any case.
+        if let (Goal::Fetch(Want::Content { start, .. }), [only]) =
+            (&self.operation().goal, &versions[..])
+        {
+            let is_part = only.slice(*start, u64::MAX).starts_with(delivered);
+            assert!(
+                is_part,
+                "bytes that are not the source's, before {setback:?}"
+            );
+        }
+        report.failed += 1;
+        self.next(context);
+    }
+
+    /// One read came to its end.
+    fn has_read(
+        &mut self,
+        n: usize,
+        context: &mut Context<'_>,
+        server: &Server,
+        report: &mut Report,
+    ) {
+        let id = self.host.id;
+        context.trace(|| format!("client {id}: read {n} bytes"));
+        assert!(self.operation().right_token, "served without the token");
+        let versions = self.versions(server, context.time);
+        let State::Reading(reading) = &self.state else {
+            return;
+        };
+        reading.assert_of_one(&versions);
+        report.reads += 1;
+        report.bytes += n as u64;
+    }
+
+    /// One read failed. Another one may go well, unless the source has changed.
+    fn read_failed(
+        &mut self,
+        setback: Setback<Network>,
+        context: &mut Context<'_>,
+        server: &Server,
+        report: &mut Report,
+    ) {
+        self.assert_true(&setback, context, server);
+        let versions = self.versions(server, context.time);
+        let State::Reading(reading) = &mut self.state else {
+            return;
+        };
+        if !versions.is_empty() {
+            reading.assert_of_one(&versions);
+        }
+        if reading.is_lost() {
+            report.failed += 1;
+            self.end_reading(context, report);
+        } else {
+            report.reads_failed += 1;
+            reading.go_on(context.time);
+        }
+    }
+
+    fn end_reading(&mut self, context: &mut Context<'_>, report: &mut Report) {
+        if let State::Reading(reading) = std::mem::replace(&mut self.state, State::Over) {
+            report.delivered += u32::from(!reading.is_lost());
+            report.retries += reading.close(context);
+        }
+        self.next(context);
+    }
+
+    /// One process of a download was told why it failed, and ended.
+    fn download_failed(
+        &mut self,
+        setback: &Setback<Network>,
+        context: &mut Context<'_>,
+        server: &Server,
+    ) {
+        self.assert_true(setback, context, server);
+        if let State::Downloading(downloading) = &mut self.state {
+            let is_change = matches!(setback, Setback::Fetch(FetchError::Changed));
+            assert!(
+                !is_change || downloading.tells_changes(),
+                "it was to begin anew"
+            );
+            downloading.go_on(context);
+        }
+    }
+
+    fn end_download(&mut self, context: &mut Context<'_>, report: &mut Report) {
+        if let State::Downloading(downloading) = std::mem::replace(&mut self.state, State::Over) {
+            report.retries += downloading.close(context);
+        }
+        self.next(context);
+    }
+
+    /// The reason given for a failure is true.
+    fn assert_true(&self, setback: &Setback<Network>, context: &Context<'_>, server: &Server) {
+        let operation = self.operation();
+        let id = self.host.id;
         context.trace(|| format!("client {id}: failed: {setback:?}: {operation:?}"));
         let (time, happened) = (context.time, *context.happened);
-        self.assert_in_time(time);
         let versions = self.versions(server, time);
         let lie = |why: &str| -> ! {
             panic!("{setback:?} is not true ({why}): {operation:?} {versions:?} {happened:?}")
         };
-        match setback {
+        match *setback {
             Setback::Network(_) => {
                 if !happened.may_break() {
                     lie("nothing broke");
@@ -395,10 +498,10 @@ impl Client {
                     }
                 }
                 FetchError::RangeNotSatisfiable { complete_length } => {
-                    let Want::Content { start, .. } = operation.want else {
+                    let Goal::Fetch(Want::Content { start, .. }) = operation.goal else {
                         lie("no range was asked for");
                     };
-                    let past = |version: &Version| {
+                    let past = |version: &SourceVersion| {
                         start >= version.len
                             && complete_length.is_none_or(|length| length == version.len)
                     };
@@ -421,17 +524,10 @@ impl Client {
                         lie("it was in time");
                     }
                 }
-                FetchError::Truncated { expected, received } => {
-                    if !happened.may_break() {
-                        lie("nothing broke");
-                    }
-                    if received != self.delivered.len() as u64
-                        || expected.is_some_and(|expected| expected != 0 && received >= expected)
-                    {
-                        lie("another number arrived");
-                    }
-                }
-                FetchError::NoAnswer | FetchError::HeadCut | FetchError::TimedOut(_) => {
+                FetchError::Truncated { .. }
+                | FetchError::NoAnswer
+                | FetchError::HeadCut
+                | FetchError::TimedOut(_) => {
                     let slow = operation.whole.is_some();
                     if !happened.may_break() && !slow {
                         lie("nothing broke");
@@ -440,24 +536,14 @@ impl Client {
                 _ => lie("both sides speak HTTP"),
             },
         }
-        // What arrived of a source that did not change is a part of it, in any case.
-        if let (Want::Content { start, .. }, [only]) = (operation.want, &versions[..]) {
-            let is_part = only.slice(start, u64::MAX).starts_with(&self.delivered);
-            assert!(
-                is_part,
-                "bytes that are not the source's, before {setback:?}"
-            );
-        }
         assert!(
             !self.calm || operation.is_hopeless(&versions),
             "{setback:?} on a calm day"
         );
-        report.failed += 1;
-        self.next(context, report);
     }
 
     fn assert_in_time(&self, time: Time) {
-        let Some(whole) = self.operations[self.current].whole else {
+        let Some(whole) = self.operation().whole else {
             return;
         };
         let mut due = self.began + whole;
@@ -475,7 +561,7 @@ impl Client {
         assert!(
             matches!(self.state, State::Over),
             "client {} waits for ever in operation {}",
-            self.id,
+            self.host.id,
             self.current
         );
     }
@@ -508,6 +594,15 @@ impl Operation {
         } else {
             Want::Content { start, len: count }
         };
+        // Some read here and there instead, or download.
+        let goal = match dice.below(6) {
+            5 => {
+                let on_change = dice.pick(&[OnChange::StartAnew, OnChange::Fail]);
+                Goal::Download(on_change, downloading::lives(dice, calm, 40 * SECOND))
+            }
+            3 | 4 => Goal::read(dice, len),
+            _ => Goal::Fetch(want),
+        };
         let mut policy = dice.pick(&[
             RetryPolicy::default(),
             RetryPolicy::MEND,
@@ -518,7 +613,7 @@ impl Operation {
         }
         Self {
             source,
-            want,
+            goal,
             policy,
             whole: (!calm && dice.chance(25)).then(|| dice.below(60 * SECOND)),
             pause_before: match dice.below(4) {
@@ -532,90 +627,44 @@ impl Operation {
     }
 
     /// Whether it cannot be done even when nothing goes wrong.
-    fn is_hopeless(&self, versions: &[Version]) -> bool {
-        let past_end = match self.want {
-            Want::Content { start, .. } => versions.iter().any(|version| start >= version.len),
-            Want::Length => false,
+    fn is_hopeless(&self, versions: &[SourceVersion]) -> bool {
+        let past_end = match self.goal {
+            Goal::Fetch(Want::Content { start, .. }) => {
+                versions.iter().any(|version| start >= version.len)
+            }
+            Goal::Fetch(Want::Length) | Goal::Read(..) | Goal::Download(..) => false,
         };
         !self.right_token || versions.is_empty() || past_end
     }
 }
 
-impl Exchange {
-    /// Carries out instructions until it has to wait, or is over.
-    fn step(
-        &mut self,
-        context: &mut Context<'_>,
-        delivered: &mut Vec<u8>,
-        moved: &mut bool,
-    ) -> Option<Ended> {
-        let time = context.time;
-        let now = instant(time);
-        loop {
-            if self
-                .fetch
-                .poll_timeout()
-                .is_some_and(|deadline| deadline <= now)
-            {
-                self.fetch.handle_timeout(now);
-            }
-            match self.fetch.poll_output() {
-                FetchOutput::Send { bytes } => {
-                    let written = context.links.write(
-                        self.link,
-                        End::Client,
-                        bytes,
-                        time,
-                        context.happened,
-                        context.dice,
-                    );
-                    match written {
-                        Written::Bytes(n) => self.fetch.handle_sent(now, n),
-                        Written::Reset => return Some(Err(Setback::Network(Network::Reset))),
-                        Written::Wait => return None,
-                    }
-                }
-                FetchOutput::Receive => {
-                    let buffer = self.fetch.receive_buffer();
-                    match context
-                        .links
-                        .read(self.link, End::Client, buffer, context.dice)
-                    {
-                        Read::Bytes(n) => self.fetch.handle_received(now, n),
-                        Read::End => self.fetch.handle_eof(now),
-                        Read::Reset => return Some(Err(Setback::Network(Network::Reset))),
-                        Read::Wait => return None,
-                    }
-                }
-                FetchOutput::Content { bytes } => {
-                    let n = bytes.len();
-                    delivered.extend_from_slice(bytes);
-                    self.fetch.handle_content(now, n as u64);
-                }
-                FetchOutput::ReceiveContent { max } | FetchOutput::ReceiveSkipped { max } => {
-                    let skipped =
-                        matches!(self.fetch.poll_output(), FetchOutput::ReceiveSkipped { .. });
-                    let mut block = [0; 4096];
-                    let room = &mut block[..max.min(4096) as usize];
-                    match context
-                        .links
-                        .read(self.link, End::Client, room, context.dice)
-                    {
-                        Read::Bytes(n) => {
-                            if !skipped {
-                                delivered.extend_from_slice(&room[..n]);
-                            }
-                            self.fetch.handle_content(now, n as u64);
-                        }
-                        Read::End => self.fetch.handle_eof(now),
-                        Read::Reset => return Some(Err(Setback::Network(Network::Reset))),
-                        Read::Wait => return None,
-                    }
-                }
-                FetchOutput::Done(done) => return Some(Ok(done)),
-                FetchOutput::Failed(error) => return Some(Err(Setback::Fetch(error))),
-            }
-            *moved = true;
-        }
+impl Goal {
+    fn read(dice: &mut Dice, len: u64) -> Self {
+        let mut config = ReadAheadConfig::default();
+        config.block_bytes = 1 + dice.below(4000) as usize;
+        config.blocks = 2 + dice.below(12) as usize;
+        config.request_bytes_min = dice.below(10_000);
+        config.request_bytes_max = dice.below(40_000);
+        config.requests = 1 + dice.below(3) as usize;
+        let mut position = 0;
+        let reads = (0..1 + dice.below(12)).map(|_| {
+            position = match dice.below(4) {
+                // On from where it was.
+                0 | 1 => position,
+                2 => dice.below(len + 1),
+                _ => dice.below(2 * len + 3),
+            };
+            let read = Read {
+                position,
+                len: 1 + dice.below(6000),
+                pause_before: match dice.below(4) {
+                    0..3 => 0,
+                    _ => dice.below(50 * SECOND),
+                },
+            };
+            position += read.len;
+            read
+        });
+        Self::Read(config, reads.collect())
     }
 }
