@@ -113,6 +113,23 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_renewed_has_passed() {
+        let start = Instant::now();
+        // Nearly half of what the clock can count to from here.
+        let mut timeout = Duration::from_secs(1 << 62);
+        while start.checked_add(timeout).is_none() {
+            timeout /= 2;
+        }
+        timeout = timeout * 3 / 4;
+        while start.checked_add(timeout * 2).is_some() {
+            timeout += timeout / 4;
+        }
+        let mut armed = Armed::new(Deadline::Idle, start, timeout).unwrap();
+        let woken = armed.at + 2 * SUSPENDED;
+        assert_eq!(armed.expire(woken), Expiry::Passed);
+    }
+
+    #[test]
     fn a_deadline_beyond_the_clock_never_comes() {
         assert!(Armed::new(Deadline::Idle, Instant::now(), Duration::MAX).is_none());
     }

@@ -300,6 +300,22 @@ mod tests {
     }
 
     #[test]
+    fn the_default_port_is_the_scheme_s() {
+        for (origin, expected) in [
+            ("ws://a:80", Err(OriginError::DefaultPort)),
+            ("wss://a:443", Err(OriginError::DefaultPort)),
+            ("ftp://a:21", Err(OriginError::DefaultPort)),
+            ("ftp://a:80", Ok(())),
+            ("tauri://a:80", Ok(())),
+        ] {
+            let mut origins = AllowedOrigins::default();
+            assert_eq!(origins.allow(origin), expected, "{origin}");
+            let shown = format!("{origins:?}");
+            assert_eq!(shown.contains(origin), expected.is_ok(), "{shown}");
+        }
+    }
+
+    #[test]
     fn only_the_very_same_origin_matches() {
         let mut origins = AllowedOrigins::default();
         assert!(!origins.allows(b"https://a.example"));

@@ -805,4 +805,52 @@ mod tests {
         assert_eq!(pauses(1), pauses(1));
         assert_ne!(pauses(1), pauses(2));
     }
+
+    #[test]
+    fn a_length_that_breaks_off_lacks_nothing() {
+        let mut transfer = Transfer::new(
+            Want::Length,
+            None,
+            RetryPolicy::NEVER,
+            None,
+            1,
+            Instant::now(),
+        );
+        assert_eq!(transfer.version(), None);
+        assert_eq!(transfer.take_setback(), None::<Setback<()>>, "not over yet");
+        let end = AttemptEnd {
+            answer: None,
+            received: 0,
+            progressed: None,
+            result: Err(Setback::Fetch(CUT)),
+        };
+        transfer.handle_attempt(Instant::now(), end);
+        let lacks = FetchError::Truncated {
+            expected: Some(0),
+            received: 0,
+        };
+        assert_eq!(transfer.take_setback(), Some(Setback::Fetch(lacks)));
+    }
+
+    #[test]
+    #[should_panic(expected = "no attempt was to be made")]
+    fn an_attempt_that_was_not_to_be_made_is_a_bug() {
+        let mut transfer = Transfer::new(
+            Want::Length,
+            None,
+            RetryPolicy::NEVER,
+            None,
+            1,
+            Instant::now(),
+        );
+        for _ in 0..2 {
+            let end = AttemptEnd {
+                answer: None,
+                received: 0,
+                progressed: None,
+                result: Err(Setback::Network(())),
+            };
+            transfer.handle_attempt(Instant::now(), end);
+        }
+    }
 }

@@ -85,10 +85,9 @@ pub fn credentials<'a>(fields: &Fields<'a>) -> Credentials<'a> {
         Err(_) => Credentials::Repeated,
         Ok(Some(value)) => match value.split_at_checked(SCHEME.len()) {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SCHEME) => {
-                match rest.iter().position(|&byte| byte != b' ') {
-                    Some(start) => Credentials::Bearer(&rest[start..]),
-                    None => Credentials::Unusable,
-                }
+                // A field value does not end with a space, so something follows.
+                let spaces = rest.iter().take_while(|&&byte| byte == b' ').count();
+                Credentials::Bearer(&rest[spaces..])
             }
             _ => Credentials::Unusable,
         },

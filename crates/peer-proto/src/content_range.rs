@@ -131,6 +131,8 @@ mod tests {
             "bytes ",
             "bytes=0-0/1",
             "bytes 0-0",
+            "bytes 0/1",
+            "bytes /1",
             "bytes 0-0/",
             "bytes -0/1",
             "bytes 0-/1",

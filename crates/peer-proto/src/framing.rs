@@ -557,6 +557,15 @@ mod tests {
         check(&space, Err(ChunkError::Extension));
         let trailer = format!("0\r\n{}", "A: b\r\n".repeat(TRAILER_BYTES_MAX / 6 + 1));
         check(&trailer, Err(ChunkError::Trailer));
+        // At each place of a line that the limit may fall on.
+        for shift in 0..6 {
+            let lines = "A: b\r\n".repeat(TRAILER_BYTES_MAX / 6 + 2);
+            let trailer = format!("0\r\n{}: \r\n{lines}", "X".repeat(1 + shift));
+            let last = decode(trailer.as_bytes(), 1);
+            assert_eq!(last, Err(ChunkError::Trailer), "{shift}");
+            let within = &trailer[..3 + TRAILER_BYTES_MAX];
+            assert!(decode(within.as_bytes(), 1).is_ok(), "{shift}");
+        }
     }
 
     #[test]

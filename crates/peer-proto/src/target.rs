@@ -309,12 +309,11 @@ fn decode(bytes: &[u8]) -> impl Iterator<Item = u8> + '_ {
     })
 }
 
+/// What a hexadecimal digit stands for. Letters of either case end with the same four bits.
 const fn hex(digit: u8) -> u8 {
     match digit {
         b'0'..=b'9' => digit - b'0',
-        b'a'..=b'f' => digit - b'a' + 10,
-        b'A'..=b'F' => digit - b'A' + 10,
-        _ => 0,
+        _ => (digit & 0xf) + 9,
     }
 }
 
@@ -457,6 +456,9 @@ mod tests {
             "*",
             "cap/a",
             "/cap/%ff",
+            "/%ff/a",
+            "http://a",
+            "http://a?/b/c",
             "/cap/%4",
             "https://a/cap/b",
             "/a b/c",

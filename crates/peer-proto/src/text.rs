@@ -165,10 +165,6 @@ pub(crate) fn push_u64(out: &mut Vec<u8>, mut value: u64) {
         text[at - 2] = pair[0];
         text[at - 1] = pair[1];
         at -= 2;
-        // A leading zero of the last pair is no digit of the number.
-        if value == 0 && pair[0] == b'0' {
-            at += 1;
-        }
     }
     if value > 0 || at == text.len() {
         at -= 1;

@@ -553,3 +553,44 @@ fn readers_that_share_agree_with_slicing_whatever_comes_in_between() {
         );
     }
 }
+
+#[test]
+fn what_is_forgotten_is_asked_for_again() {
+    let mut model = Model::new(100);
+    model.check(0, 10);
+    model.policy.handle_forgotten();
+    for slot in &mut model.slots {
+        slot.clear();
+    }
+    let before = model.requests.len();
+    model.check(0, 10);
+    assert_eq!(model.requests.len(), before + 1);
+    assert_eq!(model.policy.complete_length(), Some(100), "that stays");
+}
+
+#[test]
+fn a_dropped_block_is_asked_for_again() {
+    let mut model = Model::new(100);
+    model.check(0, 10);
+    let ReadStep::Serve { slot, .. } = model.policy.poll(0) else {
+        panic!("{:?}", model.policy.poll(0));
+    };
+    model.policy.handle_dropped(slot);
+    model.slots[slot].clear();
+    assert!(matches!(
+        model.policy.poll(0),
+        ReadStep::Open { start: 0, .. }
+    ));
+    model.check(0, 10);
+}
+
+#[test]
+fn nobody_takes_what_is_no_lane() {
+    let mut model = Model::new(100);
+    model.check(0, 10);
+    let step = model.policy.poll(0);
+    assert!(matches!(step, ReadStep::Serve { .. }));
+    let before = format!("{:?}", model.policy);
+    model.policy.handle_taken(&step);
+    assert_eq!(format!("{:?}", model.policy), before);
+}
