@@ -110,8 +110,8 @@ const SUBCOMMANDS: &[Subcommand] = &[
     },
     Subcommand {
         name: "coverage",
-        arguments: "",
-        about: "lines of proto, core and net that no test reaches",
+        arguments: "[core|net]",
+        about: "what of proto, core and net no test reaches, and whether it may stay so",
         run: coverage::run,
     },
 ];
