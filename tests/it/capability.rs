@@ -6,8 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::ffi::OsString;
-use std::io::{ErrorKind, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -37,6 +37,8 @@ pub(crate) enum Capability {
     FullDevice,
     /// A listener whose queue is full is silent: whoever connects waits in vain.
     SilentListener,
+    /// A connection that its peer reset ends with an error, never as if it had ended in order.
+    ResetsShow,
     /// Network namespaces can be made, and links between them: root, and `ip`.
     NetworkNamespaces,
     /// A process can have mounts of its own: root, and `unshare`.
@@ -54,6 +56,7 @@ const ALL: &[Capability] = &[
     Capability::SourceTree,
     Capability::FullDevice,
     Capability::SilentListener,
+    Capability::ResetsShow,
     Capability::NetworkNamespaces,
     Capability::OwnMounts,
     Capability::NotEmulated,
@@ -70,7 +73,7 @@ impl Capability {
     }
 
     fn try_it(self) -> Result<(), String> {
-        let as_text = |error: std::io::Error| error.to_string();
+        let as_text = |error: io::Error| error.to_string();
         match self {
             Self::OwnPrograms => {
                 let mut own = this_program();
@@ -120,6 +123,7 @@ impl Capability {
                 }
             }
             Self::SilentListener => Silent::new().map(drop).map_err(as_text),
+            Self::ResetsShow => resets_show().map_err(as_text),
             Self::NetworkNamespaces => {
                 let name = format!("peer-{}-tried", std::process::id());
                 tried(Command::new("ip").args(["netns", "add", &name]))?;
@@ -144,6 +148,29 @@ impl Capability {
             }
         }
     }
+}
+
+/// Both ends of a connection over loopback.
+fn connected() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    let (far, _) = listener.accept()?;
+    Ok((near, far))
+}
+
+/// Where it is not so, it is so by chance: several attempts.
+fn resets_show() -> io::Result<()> {
+    for _ in 0..32 {
+        let (mut near, mut far) = connected()?;
+        near.write_all(b"unread")?;
+        far.peek(&mut [0])?;
+        far.write_all(b"content")?;
+        drop(far);
+        if near.read_to_end(&mut Vec::new()).is_ok() {
+            return Err(io::Error::other("it ended as if in order"));
+        }
+    }
+    Ok(())
 }
 
 /// Runs a command that says whether something can be done.
@@ -199,7 +226,7 @@ pub(crate) fn this_program() -> Command {
 
 /// Writes a line past the capture of the test harness, which hides what a passing test prints.
 pub(crate) fn tell(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Linux on a machine of its own has all but perhaps IPv6, and what takes root: a mistake in how

@@ -3,6 +3,8 @@
 
 use peer_tests::script::{Script, Step, response};
 
+use crate::capability::{Capability, has};
+
 use super::table::{
     COMPLETE, CONTENT, Row, WHOLE, broken, from, known, ok, ok_maybe_total, range, run, unknown,
 };
@@ -36,6 +38,7 @@ fn whole() {
             &["Connection: keep-alive"],
         ),
     ];
+    let resets_show = has(&[Capability::ResetsShow]);
     let mut rows = Vec::new();
     for (name, line, fields) in heads {
         // The length was never said: what came is all that is known.
@@ -49,14 +52,13 @@ fn whole() {
                 .fetch(ok(b"", None))
                 .length(unknown()),
         );
-        rows.push(
-            Row::new(
-                format!("{name}, reset"),
-                reset(response(line, fields, CONTENT)),
-            )
-            .fetch(broken(36))
-            .length(unknown()),
-        );
+        let answer = response(line, fields, CONTENT);
+        let row = Row::new(format!("{name}, reset"), reset(answer)).length(unknown());
+        rows.push(if resets_show {
+            row.fetch(broken(36))
+        } else {
+            row
+        });
     }
     let slow = Script::always([
         Step::Drip(response("HTTP/1.1 200 OK", &[], CONTENT), 1),
@@ -89,6 +91,7 @@ fn whole() {
 
 #[test]
 fn every_length() {
+    let resets_show = has(&[Capability::ResetsShow]);
     let mut rows = Vec::new();
     for sent in 0..=CONTENT.len() {
         let answer = response("HTTP/1.1 200 OK", &[], &CONTENT[..sent]);
@@ -97,7 +100,10 @@ fn every_length() {
                 .ask(WHOLE)
                 .fetch(ok(&CONTENT[..sent], None)),
         );
-        rows.push(Row::new(format!("RST after {sent} bytes"), reset(answer)).fetch(broken(sent)));
+        if resets_show {
+            let row = Row::new(format!("RST after {sent} bytes"), reset(answer));
+            rows.push(row.fetch(broken(sent)));
+        }
     }
     run(rows);
 }
