@@ -440,8 +440,14 @@ pub(crate) fn cycles(arguments: &[String]) -> Result<(), String> {
         if powers(1, 10, number).last() == Some(&number) {
             let cycles = (number - start.2) as f64;
             let cpu = cpu::own_seconds() - start.1;
+            let clock = start.0.elapsed().as_secs_f64();
+            // A thread that has done all it had to do may wait for a CPU to end on.
+            let until = Instant::now() + Duration::from_secs(2);
+            while count("task") > before[0] && Instant::now() < until {
+                settle();
+            }
             let line = json!({
-                "clock": start.0.elapsed().as_secs_f64() / cycles * 1e6,
+                "clock": clock / cycles * 1e6,
                 "cpu": cpu / cycles * 1e6,
                 "resident": resident(process),
                 "threads": count("task") as f64 - before[0] as f64,
