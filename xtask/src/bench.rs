@@ -10,7 +10,7 @@ mod size;
 const HARNESS: &str = "tests/bench-peers/Cargo.toml";
 
 /// The parts of the harness that write a table.
-const TABLES: [&str; 4] = ["fetches", "growth", "strangers", "bridge"];
+const TABLES: [&str; 5] = ["fetches", "growth", "profile", "strangers", "bridge"];
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     match arguments.split_first() {

@@ -3,7 +3,8 @@
 //! One program plays every part of ours: `serve` is an app that shares a file, `fetch` one that
 //! fetches, `load` is a client that asks and checks, `table` and `fetches` place them and others on
 //! CPUs, run them in turn and compare. `attack` is a thousand strangers and more, `strangers` finds
-//! out what they cost, `bridge` what a bridge costs, `growth` how cost grows; `cycles` is a part of it. `cargo xtask bench` starts it.
+//! out what they cost, `bridge` what a bridge costs, `growth` how cost grows, with `cycles` as a part
+//! of it, and `profile` what servers spend it on. `cargo xtask bench` starts it.
 
 use std::process::ExitCode;
 
@@ -16,6 +17,7 @@ mod growth;
 mod growth_report;
 mod load;
 mod probe;
+mod profile;
 mod report;
 mod serve;
 mod strangers;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         "growth" => growth::run(rest),
         "serve" => serve::run(rest),
         "load" => load::run(rest),
+        "profile" => profile::run(rest),
         "probe" => probe::run(rest),
         "strangers" => strangers::run(rest),
         "table" => table::run(rest),

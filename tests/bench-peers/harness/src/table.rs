@@ -19,14 +19,14 @@ use crate::{
 };
 
 /// One line of the table.
-struct Row {
-    name: String,
-    work: Work,
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) work: Work,
     /// Server and client on a CPU each, instead of both on one.
-    two_cpus: bool,
+    pub(crate) two_cpus: bool,
 }
 
-fn rows(time: Duration) -> Vec<Row> {
+pub(crate) fn rows(time: Duration) -> Vec<Row> {
     let work = |connections, range| Work {
         connections,
         range,
@@ -93,12 +93,12 @@ pub(crate) struct Measured {
 }
 
 /// A server that can be started, and what it needs.
-struct Side {
-    name: &'static str,
-    start: fn(&Place) -> Result<Server, String>,
+pub(crate) struct Side {
+    pub(crate) name: &'static str,
+    pub(crate) start: fn(&Place) -> Result<Server, String>,
 }
 
-const SIDES: &[Side] = &[
+pub(crate) const SIDES: &[Side] = &[
     Side {
         name: "nginx",
         start: nginx,
@@ -420,8 +420,18 @@ pub(crate) fn turns(round: u64, count: usize) -> impl Iterator<Item = usize> {
 
 pub(crate) fn load(server: &Server, work: &Work, cpus: &[usize]) -> Result<Figures, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    load_by(Command::new(program), server, work, cpus)
+}
+
+/// The same, by a command that words for this program can be added to.
+pub(crate) fn load_by(
+    mut command: Command,
+    server: &Server,
+    work: &Work,
+    cpus: &[usize],
+) -> Result<Figures, String> {
     let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();
-    let output = Command::new(program)
+    let output = command
         .arg("load")
         .arg(format!("address=127.0.0.1:{}", server.port))
         .arg(format!("path={}", server.path))
