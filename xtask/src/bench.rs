@@ -21,8 +21,8 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         Some((part, [])) if UNITS.contains(&part.as_str()) => units(&[part.as_str()]),
         None => units(&UNITS),
         _ => Err(format!(
-            "bench takes nothing, one of {UNITS:?}, `counts` or `size`; or `peers` or one of {TABLES:?}, with \
-             words `name=value`"
+            "bench takes nothing, one of {UNITS:?}, `counts` or `size`; or `peers` or one of {TABLES:?}, \
+             with words `name=value`"
         )),
     }
 }
