@@ -79,7 +79,7 @@ impl PeerServerBuilder {
     }
 
     /// Budgets of connections, in place of [`Limits::default`]. Threads are at most the sum of
-    /// strangers and paired connections, and 8.
+    /// strangers and paired connections, and 8 for each listener.
     pub const fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
         self
