@@ -80,6 +80,18 @@ impl<P: PartialEq, C> Kept<P, C> {
         closed
     }
 
+    /// How many are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.idle.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.idle.is_empty()
+    }
+
     fn remove_old(&mut self, now: Instant) -> Vec<C> {
         let age = self.limits.idle_age;
         let is_old = |idle: &Idle<P, C>| now.saturating_duration_since(idle.since) >= age;
@@ -133,6 +145,7 @@ mod tests {
             kept.put("here", number, at(20));
         }
         assert_eq!(kept.put("here", 8, at(30)), [6, 7], "all of them too old");
+        assert_eq!(kept.len(), 1);
         assert_eq!(kept.clone().into_iter().collect::<Vec<_>>(), [8]);
         assert_eq!(
             kept.take(&"here", at(0)),
@@ -151,5 +164,6 @@ mod tests {
         let mut kept = Kept::new(limits);
         assert_eq!(kept.put("here", 1, now), [1]);
         assert_eq!(kept.take(&"here", now).found, None);
+        assert!(kept.is_empty());
     }
 }
