@@ -269,5 +269,5 @@ fn every_fact_in_every_state_of_a_transfer() {
         "failed",
         "wait",
     ];
-    assert_walked(&check::walk::transfers(), &names, 500);
+    assert_walked(&check::walk::transfers(), &names, 2500);
 }

@@ -886,7 +886,7 @@ fn of_two_validators_neither_counts() {
     ] {
         let text = format!("HTTP/1.1 200 OK\n{twice}\nContent-Length: 0\n\n");
         let mut fetch = Asking::from(WHOLE).fetch(FetchTimeouts::default(), Instant::now());
-        receive(&mut fetch, &text.replace('\n', "\r\n"));
+        receive(&mut fetch, text.replace('\n', "\r\n"));
         let answer = fetch.answer().unwrap();
         assert_eq!((answer.entity_tag, answer.last_modified), (None, None));
     }
