@@ -23,6 +23,9 @@ use super::{
     source::Version as SourceVersion,
 };
 
+/// After about so long, a server ends a connection over which nothing goes.
+const STALL: Time = 29 * SECOND;
+
 /// What is to be done.
 #[derive(Clone, Debug)]
 struct Operation {
@@ -472,12 +475,14 @@ impl Client {
         context.trace(|| format!("client {id}: failed: {setback:?}: {operation:?}"));
         let (time, happened) = (context.time, *context.happened);
         let versions = self.versions(server, time);
+        let dawdled = self.has_dawdled(time, server);
+        let may_break = happened.may_break() || dawdled;
         let lie = |why: &str| -> ! {
             panic!("{setback:?} is not true ({why}): {operation:?} {versions:?} {happened:?}")
         };
         match *setback {
             Setback::Network(_) => {
-                if !happened.may_break() {
+                if !may_break {
                     lie("nothing broke");
                 }
             }
@@ -529,7 +534,7 @@ impl Client {
                 | FetchError::HeadCut
                 | FetchError::TimedOut(_) => {
                     let slow = operation.whole.is_some();
-                    if !happened.may_break() && !slow {
+                    if !may_break && !slow {
                         lie("nothing broke");
                     }
                 }
@@ -537,9 +542,19 @@ impl Client {
             },
         }
         assert!(
-            !self.calm || operation.is_hopeless(&versions),
+            !self.calm || dawdled || operation.is_hopeless(&versions),
             "{setback:?} on a calm day"
         );
+    }
+
+    /// Whether the server may have ended a connection that this one left lying: what a reader asked for,
+    /// while it read elsewhere or not at all. Elsewhere than here, it is mended.
+    fn has_dawdled(&self, time: Time, server: &Server) -> bool {
+        let operation = self.operation();
+        let source = server.sources.get(operation.source);
+        let is_mended =
+            operation.policy != RetryPolicy::NEVER && source.is_some_and(|source| source.tagged);
+        matches!(operation.goal, Goal::Read(..)) && !is_mended && time - self.began >= STALL
     }
 
     fn assert_in_time(&self, time: Time) {
