@@ -12,6 +12,8 @@ macro_rules! field_names {
         }
 
         impl FieldName {
+            const COUNT: usize = [$(Self::$variant),*].len();
+
             /// The name as it is written on the wire.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
@@ -62,10 +64,9 @@ field_names! {
     TransferEncoding = "Transfer-Encoding",
 }
 
-/// Where one known field's value stands in its head.
+/// Where a field's value stands in its head. A head is at most 16 KiB.
 #[derive(Clone, Copy, Debug)]
-struct FieldLine {
-    name: FieldName,
+struct Place {
     start: u16,
     len: u16,
 }
@@ -73,28 +74,28 @@ struct FieldLine {
 /// Field lines that nearly every head has room for.
 const FEW_LINES: usize = 12;
 
-/// The known field lines of a parsed head, as places in its bytes.
+/// The known fields of a parsed head, as places in its bytes.
 ///
 /// Places instead of slices: the head stays in its connection's buffer until the request is
-/// answered, so nothing is copied and nothing borrows.
+/// answered, so nothing is copied and nothing borrows. One for each name, since these move with the
+/// head they are of: where a name has several lines, which is rare, they are looked for again.
 #[derive(Clone, Debug)]
 pub struct FieldLines {
-    lines: [FieldLine; FIELD_LINES_MAX],
-    len: u8,
+    places: [Place; FieldName::COUNT],
+    /// The names that have a line, and those that have several, by bits.
     present: u32,
+    repeated: u32,
+    /// Where the lines start, and where the last one ends.
+    section: (u16, u16),
 }
 
 impl FieldLines {
     pub(crate) const fn new() -> Self {
-        let line = FieldLine {
-            name: FieldName::AcceptRanges,
-            start: 0,
-            len: 0,
-        };
         Self {
-            lines: [line; FIELD_LINES_MAX],
-            len: 0,
+            places: [Place { start: 0, len: 0 }; FieldName::COUNT],
             present: 0,
+            repeated: 0,
+            section: (0, 0),
         }
     }
 
@@ -151,19 +152,23 @@ impl FieldLines {
             } else {
                 at + place(field.value)
             };
-            // A head is at most 16 KiB, so its places fit.
             let (Ok(start), Ok(len)) = (u16::try_from(start), u16::try_from(field.value.len()))
             else {
                 return Err(HeadError::TooLong);
             };
-            lines.lines[usize::from(lines.len)] = FieldLine { name, start, len };
-            lines.len += 1;
-            lines.present |= 1 << name as u8;
+            let bit = 1 << name as u8;
+            lines.repeated |= lines.present & bit;
+            lines.present |= bit;
+            lines.places[name as usize] = Place { start, len };
         }
         let last_line_end = used.saturating_sub(2);
         if !ends_in_crlf(used) || (!fields.is_empty() && !ends_in_crlf(last_line_end)) {
             return Err(HeadError::LineEnd);
         }
+        let (Ok(start), Ok(end)) = (u16::try_from(at), u16::try_from(at + last_line_end)) else {
+            return Err(HeadError::TooLong);
+        };
+        lines.section = (start, end);
         Ok(Some((lines, at + used)))
     }
 
@@ -225,18 +230,21 @@ impl<'a> Fields<'a> {
 
     /// The values of all lines with this name, in order, without surrounding white space.
     pub fn all(&self, name: FieldName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let head = self.head;
-        let count = if self.has(name) {
-            usize::from(self.lines.len)
-        } else {
-            0
+        let (start, end) = self.lines.section;
+        let section = match self.single(name) {
+            Ok(_) => &[],
+            Err(_) => &self.head[usize::from(start)..usize::from(end)],
         };
-        self.lines.lines[..count]
-            .iter()
-            .filter(move |line| line.name == name)
-            .map(move |line| {
-                &head[usize::from(line.start)..usize::from(line.start) + usize::from(line.len)]
-            })
+        // Each line was found to be one when the head was parsed.
+        let again = section
+            .split(|&byte| byte == b'\n')
+            .filter_map(move |line| {
+                let colon = line.iter().position(|&byte| byte == b':')?;
+                let value = line[colon + 1..].strip_suffix(b"\r").unwrap_or_default();
+                let is_it = FieldName::parse(&line[..colon]) == Some(name);
+                is_it.then(|| crate::text::trim(value))
+            });
+        self.single(name).ok().flatten().into_iter().chain(again)
     }
 
     /// The value of a field defined as a single one.
@@ -245,11 +253,14 @@ impl<'a> Fields<'a> {
     /// [`Repeated`] when several lines have the name: the values of a singleton field cannot be
     /// combined (RFC 9110 §5.3).
     pub fn single(&self, name: FieldName) -> Result<Option<&'a [u8]>, Repeated> {
-        let mut values = self.all(name);
-        match (values.next(), values.next()) {
-            (value, None) => Ok(value),
-            (_, Some(_)) => Err(Repeated(name)),
+        if self.lines.repeated & (1 << name as u8) != 0 {
+            return Err(Repeated(name));
         }
+        let Place { start, len } = self.lines.places[name as usize];
+        let start = usize::from(start);
+        Ok(self
+            .has(name)
+            .then(|| &self.head[start..start + usize::from(len)]))
     }
 
     /// The members of a list-based field over all its lines (RFC 9110 §5.6.1); empty members are
@@ -319,6 +330,28 @@ mod tests {
         assert_eq!(members, [&b"close"[..], b"keep-alive", b"TE"]);
         assert!(fields.has_member(FieldName::Connection, "te"));
         assert!(!fields.has_member(FieldName::Connection, "t"));
+    }
+
+    #[test]
+    fn lines_of_one_name() {
+        let text = "X: a\r\nCONNECTION:\r\nA: Connection: no\r\nconnection: \t b:c \t\r\n\
+                    Connection:d\r\n\r\nConnection: later\r\n";
+        let (lines, _) = parse(text).unwrap().unwrap();
+        let values: Vec<_> = lines
+            .of(text.as_bytes())
+            .all(FieldName::Connection)
+            .collect();
+        assert_eq!(values, [&b""[..], b"b:c", b"d"]);
+        // As many as there may be, behind a start-line.
+        let text = "start\r\n".to_owned() + &"Host: a\r\n".repeat(64) + "\r\n";
+        let (lines, _) = FieldLines::parse(text.as_bytes(), 7).unwrap().unwrap();
+        let fields = lines.of(text.as_bytes());
+        assert_eq!(fields.all(FieldName::Host).count(), 64);
+        assert_eq!(fields.all(FieldName::Range).count(), 0);
+        assert_eq!(
+            fields.single(FieldName::Host),
+            Err(Repeated(FieldName::Host))
+        );
     }
 
     #[test]
