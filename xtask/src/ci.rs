@@ -13,7 +13,7 @@ use std::process::Command;
 use crate::run::{self, Done, Outcome, Show, Steps};
 use crate::targets::Suite;
 use crate::toolchain::Exact;
-use crate::{api, bench, host, release, targets, tidy};
+use crate::{api, bench, host, models, release, targets, tidy};
 
 struct Step {
     name: &'static str,
@@ -61,6 +61,11 @@ const STEPS: &[Step] = &[
         name: "example",
         about: "the README's main job",
         run: |_| example(),
+    },
+    Step {
+        name: "models",
+        about: "what threads share, in every order of theirs",
+        run: |_| models::step(),
     },
     Step {
         name: "features",

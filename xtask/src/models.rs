@@ -19,21 +19,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     let is_wanted = |name| only.is_none_or(|only| only == name);
     let mut steps = Steps::new("models");
     if is_wanted("explore") {
-        steps.step("explore", || {
-            let mut cargo = run::cargo();
-            explore(&mut cargo, &run::target_dir());
-            cargo.args(["--", "--nocapture"]);
-            // Nothing else can run with loom's types.
-            if modules.is_empty() {
-                cargo.arg("models::");
-            }
-            cargo.args(modules.iter().map(|module| format!("{module}::models::")));
-            let orders = sum(&run::run(&mut cargo, Show::Always)?);
-            if orders == 0 {
-                return Err("no model ran".to_owned());
-            }
-            Ok(Done::Ran(format!("{orders} orders")))
-        });
+        steps.step("explore", || explored(modules, Show::Always));
     }
     if is_wanted("stress") {
         steps.step("stress", || {
@@ -49,6 +35,27 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         });
     }
     steps.finish(false)
+}
+
+/// The models as a step of `cargo xtask ci`.
+pub(crate) fn step() -> Result<Done, String> {
+    explored(&[], Show::OnFailure)
+}
+
+fn explored(modules: &[String], show: Show) -> Result<Done, String> {
+    let mut cargo = run::cargo();
+    explore(&mut cargo, &run::target_dir());
+    cargo.args(["--", "--nocapture"]);
+    // Nothing else can run with loom's types.
+    if modules.is_empty() {
+        cargo.arg("models::");
+    }
+    cargo.args(modules.iter().map(|module| format!("{module}::models::")));
+    let orders = sum(&run::run(&mut cargo, show)?);
+    if orders == 0 {
+        return Err("no model ran".to_owned());
+    }
+    Ok(Done::Ran(format!("{orders} orders")))
 }
 
 /// Has `cargo` build the models and run those that are then named. They have a target directory of
