@@ -175,8 +175,13 @@ impl Service {
         count(&self.counters.accepted);
         let address = address.to_canonical();
         let mut connections = lock(&self.connections);
-        let decision =
-            admission::admit_stranger(&self.config.limits, address, &holders(&connections));
+        let limits = &self.config.limits;
+        let decision = if connections.len() < limits.strangers.min(limits.strangers_per_address) {
+            // Whoever they are, and wherever they come from.
+            Decision::Admit
+        } else {
+            admission::admit_stranger(limits, address, &holders(&connections))
+        };
         match decision {
             Decision::Admit => {}
             Decision::Replace(arrival) => self.evict(&mut connections, arrival),
@@ -271,7 +276,12 @@ impl Service {
                 return (Authorization::Overloaded, None);
             }
             let limits = &self.config.limits;
-            match admission::admit_paired(limits, connection.address, &holders(&connections)) {
+            let decision = if connections.len() < limits.paired.min(limits.paired_per_address) {
+                Decision::Admit
+            } else {
+                admission::admit_paired(limits, connection.address, &holders(&connections))
+            };
+            match decision {
                 Decision::Admit => {}
                 Decision::Replace(arrival) => self.evict(&mut connections, arrival),
                 Decision::Refuse => {
