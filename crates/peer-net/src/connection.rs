@@ -91,6 +91,7 @@ struct Driver<'a> {
     connection: &'a Connection,
     stream: &'a dyn Stream,
     machine: ServerConnection,
+    /// Its date is when the current request was taken up: nothing but its answer is dated.
     now: Now,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
@@ -134,6 +135,10 @@ impl<'a> Driver<'a> {
             match self.machine.poll_output() {
                 Output::Receive => self.receive()?,
                 Output::Authorize { .. } => {
+                    if self.transfer.is_some() {
+                        // It was here before the answer to the one before it went out.
+                        self.now = read_clocks();
+                    }
                     self.settle();
                     let Output::Authorize { token } = self.machine.poll_output() else {
                         continue;
@@ -417,7 +422,7 @@ impl<'a> Driver<'a> {
         }
         start -= prefix.len();
         block[start..start + prefix.len()].copy_from_slice(prefix);
-        self.now = read_clocks();
+        self.now.instant = Instant::now();
         if step < u64::MAX {
             wait_for_rate(
                 self.service,
@@ -451,7 +456,7 @@ impl<'a> Driver<'a> {
 
     /// Sends what the machine itself has written: an answer, or the head before content.
     fn send_own(&mut self) -> io::Result<()> {
-        self.now = read_clocks();
+        self.now.instant = Instant::now();
         self.machine.handle_progress(self.now);
         let mut at = 0;
         loop {
@@ -511,7 +516,7 @@ impl<'a> Driver<'a> {
             Ok(n) => {
                 count_content(&self.service.counters, &mut self.transfer, n as u64);
                 let changed = self.entity_tag.is_some() && !is_version(&**source, self.entity_tag);
-                self.now = read_clocks();
+                self.now.instant = Instant::now();
                 self.machine.handle_progress(self.now);
                 if changed {
                     log::warn!("a source changed while it was sent");
@@ -522,7 +527,7 @@ impl<'a> Driver<'a> {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if is_timeout(&error) => {
-                self.now = read_clocks();
+                self.now.instant = Instant::now();
                 self.machine.handle_timeout(self.now);
             }
             Err(error) => match error.kind() {
@@ -685,13 +690,13 @@ fn took(
     match written {
         Ok(0) => Err(io::ErrorKind::WriteZero.into()),
         Ok(n) => {
-            *now = read_clocks();
+            now.instant = Instant::now();
             machine.handle_progress(*now);
             Ok(n)
         }
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
         Err(error) if is_timeout(&error) && machine.is_authorized() => {
-            *now = read_clocks();
+            now.instant = Instant::now();
             machine.handle_timeout(*now);
             Ok(0)
         }
@@ -739,8 +744,8 @@ fn wait_for_turn(
             if service.wait(Instant::now() + pause, is_cut) {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
-            let then = std::mem::replace(now, read_clocks());
-            left = left.saturating_sub(now.instant.saturating_duration_since(then.instant));
+            let then = std::mem::replace(&mut now.instant, Instant::now());
+            left = left.saturating_sub(now.instant.saturating_duration_since(then));
         }
         if matches!(turn, Turn::Send(_)) {
             return Ok(());
