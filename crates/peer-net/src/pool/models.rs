@@ -75,10 +75,8 @@ impl ClientStream for Line {
 #[test]
 fn a_connection_goes_to_one_at_a_time() {
     explore(Some(3), || {
-        let limits = PoolLimits {
-            idle_max: 2,
-            idle_age: Duration::from_secs(3600),
-        };
+        let mut limits = PoolLimits::default();
+        limits.idle_max = 2;
         let all = Arc::new(AtomicUsize::new(0));
         let pool = Arc::new(Pool::new(limits));
         let base = Base::parse("127.0.0.1:1").unwrap();
