@@ -298,6 +298,12 @@ mod tests {
     }
 
     #[test]
+    fn no_lines_hold_no_field() {
+        let lines = FieldLines::new();
+        assert!(!lines.of(b"").has(FieldName::Host));
+    }
+
+    #[test]
     fn every_name_parses_to_itself_in_any_case() {
         for name in [
             FieldName::AcceptRanges,
