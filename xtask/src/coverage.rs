@@ -21,15 +21,19 @@ const LIST: &str = "tests/coverage.txt";
 /// Least part of peer-net's regions and lines that has to be reached, in percent.
 const NET_LEAST: f64 = 95.0;
 
-/// What is measured: its name, the crates, and the tests that may reach it, in words for cargo.
-type Part = (&'static str, &'static [&'static str], Tests);
-type Tests = &'static [&'static [&'static str]];
+/// What is measured together.
+struct Part {
+    name: &'static str,
+    crates: &'static [&'static str],
+    /// The tests that may reach it: what cargo is told.
+    tests: &'static [&'static [&'static str]],
+}
 
 const PARTS: &[Part] = &[
-    (
-        "core",
-        &["peer-proto", "peer-core"],
-        &[
+    Part {
+        name: "core",
+        crates: &["peer-proto", "peer-core"],
+        tests: &[
             &["--package=peer-proto", "--package=peer-core", "--lib"],
             &[
                 "--package=peer-tests",
@@ -40,11 +44,11 @@ const PARTS: &[Part] = &[
                 "simulation::",
             ],
         ],
-    ),
-    (
-        "net",
-        &["peer-net"],
-        &[
+    },
+    Part {
+        name: "net",
+        crates: &["peer-net"],
+        tests: &[
             &["--package=peer-net", "--lib"],
             &[
                 "--package=peer-tests",
@@ -54,24 +58,24 @@ const PARTS: &[Part] = &[
                 "--skip=hold::",
             ],
         ],
-    ),
+    },
 ];
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
-    let known = |name: &String| PARTS.iter().any(|(part, ..)| part == name);
+    let known = |name: &String| PARTS.iter().any(|part| part.name == name);
     if let Some(unknown) = arguments.iter().find(|name| !known(name)) {
         return Err(format!("{unknown}: neither core nor net"));
     }
     let mut steps = Steps::new("coverage");
-    for (name, crates, tests) in PARTS {
-        if arguments.is_empty() || arguments.iter().any(|argument| argument == name) {
-            steps.step(name, || measure(name, crates, tests));
+    for part in PARTS {
+        if arguments.is_empty() || arguments.iter().any(|argument| argument == part.name) {
+            steps.step(part.name, || measure(part));
         }
     }
     steps.finish(false)
 }
 
-fn measure(name: &str, crates: &[&str], tests: &[&[&str]]) -> Result<Done, String> {
+fn measure(part: &Part) -> Result<Done, String> {
     if run::find("cargo-llvm-cov").is_none() {
         let why = "no cargo-llvm-cov: cargo install cargo-llvm-cov";
         return Ok(Done::Skipped(why.to_owned()));
@@ -86,11 +90,12 @@ fn measure(name: &str, crates: &[&str], tests: &[&[&str]]) -> Result<Done, Strin
         }
         run::run(&mut cargo, Show::OnFailure)
     };
-    llvm_cov(&["clean", "--profraw-only"])?;
-    for test in tests {
+    // What another state of the tree has left would be counted, too.
+    llvm_cov(&["clean", "--workspace"])?;
+    for test in part.tests {
         llvm_cov(&[&["--no-report"], *test].concat())?;
     }
-    let report = run::scratch("coverage").join(format!("{name}.json"));
+    let report = run::scratch("coverage").join(format!("{}.json", part.name));
     let folder = report.parent().unwrap_or(&report);
     std::fs::create_dir_all(folder).map_err(|error| error.to_string())?;
     let path = report.to_string_lossy();
@@ -99,7 +104,7 @@ fn measure(name: &str, crates: &[&str], tests: &[&[&str]]) -> Result<Done, Strin
     let excused = excused()?;
     let mut notes = Vec::new();
     let mut failures = Vec::new();
-    for name in crates {
+    for name in part.crates {
         let folder = format!("crates/{name}/src/");
         let reached = Reached::of(&report, &folder)?;
         notes.push(format!("{name}: {reached}"));

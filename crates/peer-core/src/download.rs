@@ -667,6 +667,10 @@ mod tests {
             }
         }
         assert_eq!(number(b"\xff"), None);
+        let mut text = Vec::new();
+        held(12345).write(&mut text, "a");
+        let text = String::from_utf8_lossy(&text).replace("12345", "many");
+        assert_eq!(PartState::parse(text.as_bytes(), "a"), None);
     }
 
     #[test]

@@ -489,7 +489,6 @@ impl ServerConnection {
         );
         self.filled += n;
         match &mut self.state {
-            State::Head => self.parse_head(now),
             State::Discard { .. } => self.discard(now),
             &mut State::Linger {
                 reason,
@@ -500,7 +499,8 @@ impl ServerConnection {
                     self.close(reason);
                 }
             }
-            _ => {}
+            // Nothing else receives.
+            _ => self.parse_head(now),
         }
     }
 
@@ -787,18 +787,20 @@ impl fmt::Debug for ServerConnection {
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())?;
+        let name = self.name();
         match self {
             Self::Head
             | Self::Authorize { .. }
             | Self::Present { .. }
             | Self::Resolve { .. }
-            | Self::Answer => Ok(()),
-            Self::Spans { index, sent, .. } => write!(f, " {index} from {sent}"),
-            Self::Stream { offset, chunked } => write!(f, " from {offset}, chunked: {chunked}"),
-            Self::Discard { budget, .. } => write!(f, " at most {budget}"),
-            Self::HalfClose { reason } | Self::Closed { reason } => write!(f, " {reason:?}"),
-            Self::Linger { reason, budget } => write!(f, " at most {budget} {reason:?}"),
+            | Self::Answer => f.write_str(name),
+            Self::Spans { index, sent, .. } => write!(f, "{name} {index} from {sent}"),
+            Self::Stream { offset, chunked } => {
+                write!(f, "{name} from {offset}, chunked: {chunked}")
+            }
+            Self::Discard { budget, .. } => write!(f, "{name} at most {budget}"),
+            Self::HalfClose { reason } | Self::Closed { reason } => write!(f, "{name} {reason:?}"),
+            Self::Linger { reason, budget } => write!(f, "{name} at most {budget} {reason:?}"),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::*;
+use peer_proto::limits::DISCARD_BYTES_MAX;
 
 /// A connection with a driver that answers every instruction from `content`.
 struct Peer {
@@ -822,4 +823,45 @@ fn parts_whose_length_cannot_be_said_are_answered_with_the_whole() {
             ..
         }
     ));
+}
+
+#[test]
+fn of_two_ranges_neither_counts() {
+    let mut peer = Peer::new("abc");
+    peer.receive(get("Range: bytes=0-0\r\nRange: bytes=1-1\r\n").as_bytes());
+    assert!(peer.answers().starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[test]
+fn a_coding_before_chunked_is_not_implemented() {
+    let mut peer = Peer::new("abc");
+    peer.receive(get("Transfer-Encoding: gzip, chunked\r\n").as_bytes());
+    assert!(
+        peer.answers().starts_with("HTTP/1.1 501 "),
+        "{}",
+        peer.answers()
+    );
+}
+
+#[test]
+fn a_clock_that_http_cannot_tell_tells_no_date() {
+    for (is_told, date) in [(true, Peer::new("").now.date), (false, None)] {
+        let mut peer = Peer::new("abc");
+        peer.now.date = date;
+        peer.receive(get("").as_bytes());
+        let sent = String::from_utf8_lossy(&peer.sent);
+        assert!(sent.starts_with("HTTP/1.1 200 OK\r\n"), "{sent}");
+        assert_eq!(sent.contains("\r\nDate: "), is_told, "{sent}");
+    }
+}
+
+#[test]
+fn content_in_small_chunks_is_read_so_far_and_no_further() {
+    let mut peer = Peer::new("abc");
+    let chunks = "1\r\nx\r\n".repeat(DISCARD_BYTES_MAX as usize / 6 + 2);
+    let request = get("Transfer-Encoding: chunked\r\n") + &chunks;
+    peer.receive(request.as_bytes());
+    let answers = peer.answers();
+    let closes = "HTTP/1.1 200 OK\r\nConnection: close\r\n";
+    assert!(answers.starts_with(closes), "{answers}");
 }

@@ -439,6 +439,11 @@ impl Machine for Server {
             }
             Output::Resolve { handle } => {
                 assert!(self.machine.is_authorized(), "asks the app for a stranger");
+                assert_eq!(
+                    self.machine.foreign(),
+                    None,
+                    "asks the app for a page of another origin"
+                );
                 assert!(["a", "b", ""].contains(&handle), "{handle}");
                 assert_eq!(deadline, None, "the app has its time");
             }
