@@ -25,6 +25,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use cranpose_services::peer::Stream;
+
 /// A request head as it arrived, and the connection it came on.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -486,7 +488,13 @@ impl Live {
                     return Ok(Some(head));
                 }
             }
-            if self.stream.read(&mut byte)? == 0 {
+            // Between heads it waits for as long as the client keeps the connection. Only a read of the
+            // library's ends on Windows when the connection is shut down by whoever drops the server.
+            let received = match head.is_empty() {
+                true => Stream::read(&self.stream, &mut byte)?,
+                false => Read::read(&mut self.stream, &mut byte)?,
+            };
+            if received == 0 {
                 return Ok(None);
             }
             lock(&self.shared.log).received += 1;
