@@ -173,9 +173,7 @@ impl Reached {
             let text = std::fs::read_to_string(run::root().join(path))
                 .map_err(|error| format!("{path}: {error}"))?;
             let lines: Vec<_> = text.lines().collect();
-            let tests = lines.iter().position(|line| *line == "#[cfg(test)]");
-            let code = tests.unwrap_or(lines.len());
-            reached.add(path, &lines[..code], &segments);
+            reached.add(path, without_tests(&lines), &segments);
         }
         match reached.regions {
             0 => Err(format!("the report says nothing of {folder}")),
@@ -229,6 +227,13 @@ impl std::fmt::Display for Reached {
     }
 }
 
+/// The lines of a file up to the tests at its end. Tests in a file of their own end nothing.
+fn without_tests<'a, 'b>(lines: &'a [&'b str]) -> &'a [&'b str] {
+    let begins = |pair: &[&str]| pair[0] == "#[cfg(test)]" && pair[1].ends_with('{');
+    let tests = lines.windows(2).position(begins);
+    &lines[..tests.unwrap_or(lines.len())]
+}
+
 /// The files of a report, each with its segments. Only as much of JSON is read as llvm-cov writes
 /// there: `"filename":"…"`, later `"segments":[[line,column,count,has_count,is_entry,is_gap],…]`.
 fn files(report: &str) -> Vec<(&str, Vec<Segment>)> {
@@ -276,6 +281,14 @@ fn excused() -> Result<BTreeMap<String, String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tests_at_the_end_are_left_out() {
+        let code = ["#[cfg(test)]", "mod tests;", "fn a() {}"];
+        assert_eq!(without_tests(&code), code);
+        let file = [&code[..], &["#[cfg(test)]", "mod tests {", "}"]].concat();
+        assert_eq!(without_tests(&file), code);
+    }
 
     #[test]
     fn a_report_is_read() {
