@@ -121,7 +121,11 @@ mod tests {
             timeout /= 2;
         }
         timeout = timeout * 3 / 4;
-        while start.checked_add(timeout * 2).is_some() {
+        let fits = |timeout: Duration| {
+            let twice = timeout.checked_mul(2);
+            twice.is_some_and(|twice| start.checked_add(twice).is_some())
+        };
+        while fits(timeout) {
             timeout += timeout / 4;
         }
         let mut armed = Armed::new(Deadline::Idle, start, timeout).unwrap();
