@@ -2,16 +2,18 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    process::{Command, Stdio},
+    process::Stdio,
     time::Duration,
 };
 
 use cranpose_services::peer::{Limits, PeerServer, ServerConfig};
 use peer_tests::raw::RawPeer;
 
+use crate::capability::{Capability, has, this_program};
+
 use super::{
     ALONE, CONTENT_BYTES, PATIENCE, TOKEN, eventually, measured, patterned, proc_number, request,
-    resolver, skip,
+    resolver,
 };
 
 const CONNECTIONS: usize = 256;
@@ -30,18 +32,20 @@ fn of_idle_connections_and_of_transfers() {
     if std::env::var_os(ALONE).is_some() {
         return serve_and_tell();
     }
-    if proc_number("status", "VmRSS:").is_none() {
-        return skip(&format!("{name}: resident memory cannot be read here"));
+    // What an emulator has in memory is not what the program has.
+    if !has(&[
+        Capability::OwnPrograms,
+        Capability::OwnNumbers,
+        Capability::NotEmulated,
+    ]) {
+        return;
     }
-    let mut own = Command::new(std::env::current_exe().unwrap());
+    let mut own = this_program();
     own.args(["--exact", name, "--nocapture", "--test-threads=1"]);
     own.env(ALONE, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
-    let mut child = match own.spawn() {
-        Ok(child) => child,
-        Err(error) => return skip(&format!("{name}: no process of its own: {error}")),
-    };
+    let mut child = own.spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut hear = |word: &str| -> String {
