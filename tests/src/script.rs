@@ -488,17 +488,27 @@ impl Live {
                     return Ok(Some(head));
                 }
             }
-            // Between heads it waits for as long as the client keeps the connection. Only a read of the
-            // library's ends on Windows when the connection is shut down by whoever drops the server.
-            let received = match head.is_empty() {
-                true => Stream::read(&self.stream, &mut byte)?,
-                false => Read::read(&mut self.stream, &mut byte)?,
+            let mut block = [0; 4096];
+            let received = if head.is_empty() {
+                // Between heads it waits for as long as the client keeps the connection. Only a read of
+                // the library's ends on Windows when whoever drops the server shuts the connection down.
+                let received = Stream::read(&self.stream, &mut byte)?;
+                head.extend(&byte[..received]);
+                received
+            } else {
+                let there = self.stream.peek(&mut block)?;
+                let mut taken = 0;
+                while taken < there && (taken == 0 || !head.ends_with(b"\r\n\r")) {
+                    head.push(block[taken]);
+                    taken += 1;
+                }
+                self.stream.read_exact(&mut block[..taken])?;
+                taken
             };
             if received == 0 {
                 return Ok(None);
             }
-            lock(&self.shared.log).received += 1;
-            head.extend(byte);
+            lock(&self.shared.log).received += received as u64;
         }
     }
 
