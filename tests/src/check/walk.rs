@@ -6,7 +6,7 @@
 //!
 //! States are told apart by a key: the machine's `Debug`, what it asks for, how far its deadline is,
 //! and what is left in its world. A key that leaves something out would hide states, so up to
-//! [`WAYS`] ways to each one are followed, and have to lead on to the same states.
+//! `WAYS` ways to each one are followed, and have to lead on to the same states.
 
 use std::{
     any::Any,
