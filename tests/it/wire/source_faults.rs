@@ -947,3 +947,34 @@ fn entity_tags_are_checked_where_they_are_made() {
         );
     }
 }
+
+/// RFC 9110 §6.6.1: a request that waited behind a slow answer is dated when its own is made.
+#[test]
+fn that_take_their_time() {
+    let seconds = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs()
+    };
+    let slow = scripted(Some(LETTERS.len() as u64), move |offset, buf| {
+        let came = seconds();
+        while seconds() < came + 2 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Bare(LETTERS).read_at(offset, buf)
+    });
+    let mut map = sources();
+    map.insert("slow".to_owned(), slow);
+    let server = start_with(map);
+    let mut peer = RawPeer::connect(server.local_addr()).unwrap();
+    peer.send(&joined(&[&get("slow", &[]), &get("letters", &[])]))
+        .unwrap();
+    let mut date = || {
+        let response = peer.read_response(false).unwrap().unwrap();
+        assert_eq!(response.content, LETTERS);
+        parse_imf_fixdate(response.head.field("Date").unwrap()).unwrap()
+    };
+    let (first, second) = (date(), date());
+    assert!(first < second, "{first}, {second}");
+}
