@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::excuses;
 use crate::run::{self, Done, Outcome, Show, Steps};
 
 /// Debian's llvm, where the toolchain has no llvm-tools.
@@ -101,7 +102,7 @@ fn measure(part: &Part) -> Result<Done, String> {
     let path = report.to_string_lossy();
     llvm_cov(&["report", "--json", "--output-path", &path])?;
     let report = std::fs::read_to_string(&report).map_err(|error| error.to_string())?;
-    let excused = excused()?;
+    let excused = excuses::read(LIST)?;
     let mut notes = Vec::new();
     let mut failures = Vec::new();
     for name in part.crates {
@@ -109,7 +110,7 @@ fn measure(part: &Part) -> Result<Done, String> {
         let reached = Reached::of(&report, &folder)?;
         notes.push(format!("{name}: {reached}"));
         let missed = reached.missed.keys();
-        let unexcused: Vec<_> = missed.filter(|line| !excused.contains_key(*line)).collect();
+        let unexcused: Vec<_> = missed.filter(|line| !excused.contains(*line)).collect();
         for line in &unexcused {
             println!("{} ({})", line, reached.missed[*line]);
         }
@@ -125,7 +126,7 @@ fn measure(part: &Part) -> Result<Done, String> {
                 unexcused.len()
             ));
         }
-        let here = excused.keys().filter(|line| line.starts_with(&folder));
+        let here = excused.iter().filter(|line| line.starts_with(&folder));
         for line in here.filter(|line| !reached.missed.contains_key(*line)) {
             failures.push(format!("{LIST} excuses what is reached: {line}"));
         }
@@ -260,22 +261,6 @@ fn files(report: &str) -> Vec<(&str, Vec<Segment>)> {
         files.push((path, segments.collect()));
     }
     files
-}
-
-/// The listed lines, each with its reason.
-fn excused() -> Result<BTreeMap<String, String>, String> {
-    let text = std::fs::read_to_string(run::root().join(LIST))
-        .map_err(|error| format!("{LIST}: {error}"))?;
-    let mut reason = String::new();
-    let mut excused = BTreeMap::new();
-    for line in text.lines().filter(|line| !line.is_empty()) {
-        match line.strip_prefix('#') {
-            Some(text) => reason = text.trim().to_owned(),
-            None if reason.is_empty() => return Err(format!("{LIST}: no reason for {line}")),
-            None => drop(excused.insert(line.to_owned(), reason.clone())),
-        }
-    }
-    Ok(excused)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod bench;
 mod canaries;
 mod ci;
 mod coverage;
+mod excuses;
 mod fuzz;
 mod host;
 mod models;

@@ -1,8 +1,9 @@
 //! `cargo xtask mutants [crate…]`: changes each line of proto and core in turn, and wants a test
 //! that fails. A mutant that may survive is listed in `tests/mutants.txt` with its reason.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
+use crate::excuses;
 use crate::run::{self, Done, Outcome, Show, Steps};
 
 /// Where the mutants that may survive are listed.
@@ -18,7 +19,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         });
         return steps.finish(false);
     }
-    let excused = excused()?;
+    let excused = excuses::read(LIST)?;
     let default = ["peer-proto".to_owned(), "peer-core".to_owned()];
     let crates = if arguments.is_empty() {
         &default[..]
@@ -31,7 +32,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     steps.finish(false)
 }
 
-fn test(name: &str, excused: &BTreeMap<String, String>) -> Result<Done, String> {
+fn test(name: &str, excused: &BTreeSet<String>) -> Result<Done, String> {
     let out = run::scratch("mutants").join(name);
     let mut cargo = run::cargo();
     cargo
@@ -53,7 +54,7 @@ fn test(name: &str, excused: &BTreeMap<String, String>) -> Result<Done, String> 
     }
     let unexcused: Vec<_> = missed
         .lines()
-        .filter(|line| !excused.contains_key(&without_place(line)))
+        .filter(|line| !excused.contains(&without_place(line)))
         .collect();
     if !unexcused.is_empty() {
         return Err(format!("no test notices:\n{}", unexcused.join("\n")));
@@ -71,20 +72,4 @@ fn without_place(mutant: &str) -> String {
     let path = parts.next().unwrap_or_default();
     let what = parts.nth(2).unwrap_or_default();
     format!("{path}:{what}")
-}
-
-/// The listed mutants, each with its reason.
-fn excused() -> Result<BTreeMap<String, String>, String> {
-    let text = std::fs::read_to_string(run::root().join(LIST))
-        .map_err(|error| format!("{LIST}: {error}"))?;
-    let mut reason = String::new();
-    let mut excused = BTreeMap::new();
-    for line in text.lines().filter(|line| !line.is_empty()) {
-        match line.strip_prefix('#') {
-            Some(text) => reason = text.trim().to_owned(),
-            None if reason.is_empty() => return Err(format!("{LIST}: no reason for {line}")),
-            None => drop(excused.insert(line.to_owned(), reason.clone())),
-        }
-    }
-    Ok(excused)
 }
