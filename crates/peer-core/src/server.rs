@@ -254,7 +254,7 @@ pub struct SourceInfo<'a> {
 /// Bytes read and dropped after our half was closed.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
-/// Room for received bytes at first: more than the heads that players and our own client send.
+/// Room for received bytes at first: more than a head of our own client or of most players.
 const BUFFER_BYTES_MIN: usize = 512;
 
 /// Wrong tokens on one connection before it is closed.
