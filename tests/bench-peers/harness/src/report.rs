@@ -229,7 +229,7 @@ fn chart(measured: &[Measured]) -> String {
             let [_, [low, middle, high]] = ratios(row, side);
             let label = if side == 0 { row.name.as_str() } else { "" };
             bars += &format!(
-                "<text x=\"8\" y=\"{0}\">{label}</text><text x=\"215\" y=\"{0}\">{1}</text>\
+                "<text x=\"8\" y=\"{0}\">{label}</text><text x=\"190\" y=\"{0}\">{1}</text>\
                  <rect x=\"{LEFT}\" y=\"{y}\" width=\"{2:.1}\" height=\"12\" fill=\"{3}\"/>\
                  <path d=\"M{4:.1} {5}H{6:.1}\" stroke=\"black\"/>\
                  <text x=\"{7:.1}\" y=\"{0}\">{middle:.2}</text>\n",
