@@ -232,13 +232,17 @@ impl PeerServer {
     }
 
     /// Serves one connection that was made elsewhere, on this thread, to its end. It is admitted,
-    /// limited and counted like an accepted one.
+    /// limited and counted like an accepted one, and hung up in the end, whether it was let in or
+    /// not.
     pub fn serve_stream(&self, stream: Arc<dyn Stream>, address: IpAddr) {
-        if let Some(connection) = self.service.arrive(stream, address) {
-            connection::serve(&self.service, &connection);
-            // Whoever made it may keep a share of it.
-            connection.stream.hang_up();
-            self.service.leave(&connection);
+        let connection = self.service.arrive(Arc::clone(&stream), address);
+        if let Some(connection) = &connection {
+            self.acceptors.drive(connection);
+        }
+        // Whoever made it may keep a share of it.
+        stream.hang_up();
+        if let Some(connection) = &connection {
+            self.service.leave(connection);
         }
     }
 

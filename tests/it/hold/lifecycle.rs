@@ -1,7 +1,8 @@
 //! Stop, start again, move: no thread is left behind, and no port stays taken.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -321,4 +322,46 @@ fn streams_end_with_the_server_that_serves_them() {
     for peer in &mut peers {
         assert!(matches!(peer.read_head(), Ok(None)));
     }
+}
+
+/// Two ends of one connection, and a share of the first.
+fn shared() -> (TcpStream, TcpStream, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (ours, _) = listener.accept().unwrap();
+    let share = ours.try_clone().unwrap();
+    for end in [&theirs, &share] {
+        end.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    (ours, share, theirs)
+}
+
+/// An app that keeps a share of the connection it handed over does not keep it open.
+#[test]
+fn whoever_keeps_a_share_keeps_no_connection() {
+    let here = Ipv4Addr::LOCALHOST.into();
+    let server = start(own_address());
+    let (ours, share, mut theirs) = shared();
+    // Refused, and then waited for to hang up.
+    theirs.write_all(b"nonsense\r\n\r\n").unwrap();
+    server.serve_stream(Arc::new(ours), here);
+    let mut answer = Vec::new();
+    theirs.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 400 "), "{answer:?}");
+    // The peer has not ended its half: the share reads an end only if this one was ended.
+    assert_eq!((&share).read(&mut [0]).unwrap(), 0);
+
+    let nobody = Limits {
+        strangers: 0,
+        ..Limits::default()
+    };
+    let server = PeerServer::builder(TOKEN, resolver(CONTENT_BYTES))
+        .limits(nobody)
+        .start()
+        .unwrap();
+    let (ours, share, mut theirs) = shared();
+    server.serve_stream(Arc::new(ours), here);
+    assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
+    assert_eq!((&share).read(&mut [0]).unwrap(), 0);
+    assert_eq!(server.stats().shed, 1);
 }
