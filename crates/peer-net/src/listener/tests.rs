@@ -199,7 +199,6 @@ fn stop(server: PeerServer) {
 
 // ---------------------------------------------------------------------------------- coming back
 
-/// The ways to wake whoever waits at `accept`, over each kind of address.
 #[test]
 fn each_connection_sends_at_once() {
     for system in [Odd::default(), Odd::elsewhere()] {
@@ -215,6 +214,7 @@ fn each_connection_sends_at_once() {
     }
 }
 
+/// The ways to wake whoever waits at `accept`, over each kind of address.
 #[test]
 fn all_come_back_from_accept() {
     for cannot_end_accept in [false, true] {
