@@ -277,6 +277,29 @@ fn what_is_not_ours_is_left_alone() {
     assert_eq!(scratch.names(), ["a.bin.part"]);
 }
 
+/// What is no plain file would be gone when the finished file takes its name.
+#[cfg(unix)]
+#[test]
+fn a_device_is_not_replaced() {
+    let scratch = Scratch::new("device");
+    let socket = scratch.0.join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let link = scratch.0.join("link");
+    std::os::unix::fs::symlink(&socket, &link).unwrap();
+    let before = scratch.names();
+    let resolver =
+        |_: &str| Some(Arc::new(BytesSource::new(b"new".to_vec())) as Arc<dyn ByteSource>);
+    let server = PeerServer::start("127.0.0.1:0", "secret", Arc::new(resolver)).unwrap();
+    let client = client(server.local_addr());
+    for target in [&socket, &link] {
+        match client.download("a", target) {
+            Err(PeerError::Io(error)) => assert_eq!(error.kind(), io::ErrorKind::InvalidInput),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(scratch.names(), before);
+}
+
 #[test]
 fn an_answer_that_is_none_leaves_nothing() {
     let scratch = Scratch::new("none");

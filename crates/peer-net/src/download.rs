@@ -53,9 +53,11 @@ impl PeerClient {
     /// # Errors
     /// [`PeerError`]; [`PeerError::Io`] without a [`phase`](PeerError::phase) is the file's:
     /// [`IsADirectory`](io::ErrorKind::IsADirectory), [`StorageFull`](io::ErrorKind::StorageFull)
-    /// and the like, [`ResourceBusy`](io::ErrorKind::ResourceBusy) while another download to the
-    /// same target is under way, and [`AlreadyExists`](io::ErrorKind::AlreadyExists) when there is
-    /// a `NAME.part` that no download left.
+    /// and the like; [`InvalidInput`](io::ErrorKind::InvalidInput) for a device, a pipe or a
+    /// socket, which [`fetch_to_writer`](Self::fetch_to_writer) can write to;
+    /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) while another download to the same target is
+    /// under way, and [`AlreadyExists`](io::ErrorKind::AlreadyExists) when there is a `NAME.part`
+    /// that no download left.
     pub fn download(
         &self,
         handle: &str,
@@ -212,8 +214,16 @@ impl Place {
                 "the target has no file name",
             ));
         };
-        if target.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
+        // A link is followed: what it leads to is what its user would lose.
+        match fs::metadata(target) {
+            Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(there) if !there.is_file() => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "the target is a device, a pipe or a socket",
+                ));
+            }
+            _ => {}
         }
         let directory = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,

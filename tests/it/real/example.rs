@@ -255,6 +255,22 @@ fn gets_ranges() {
     );
 }
 
+/// What is no plain file is written to, and not replaced.
+#[cfg(target_os = "linux")]
+#[test]
+fn writes_to_a_pipe_by_its_name() {
+    let Some(setting) = Setting::new() else {
+        return;
+    };
+    let content = setting.original("plain.mp3");
+    let pipe = "/proc/self/fd/1";
+    let ran = succeed(&mut setting.peer("get", &["-o", pipe, "plain.mp3"]));
+    assert_same(&ran.stdout, &content);
+    let range = ["--range", "10-19", "-o", pipe, "plain.mp3"];
+    let ran = succeed(&mut setting.peer("get", &range));
+    assert_same(&ran.stdout, &content[10..20]);
+}
+
 #[test]
 fn a_failure_leaves_an_older_file_as_it_was() {
     let Some(setting) = Setting::new() else {

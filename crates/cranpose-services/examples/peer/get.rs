@@ -40,9 +40,14 @@ pub(crate) fn run(mut arguments: Arguments) -> Outcome {
         len: None,
     };
     match (range, output) {
-        (range, Some(file)) if file.as_os_str() == "-" => {
+        (range, Some(file)) if file.as_os_str() == "-" || takes_a_stream(&file) => {
             let Range { start, len } = range.unwrap_or(whole);
-            let mut out = io::stdout().lock();
+            let mut out: Box<dyn Write> = if file.as_os_str() == "-" {
+                Box::new(io::stdout().lock())
+            } else {
+                let about = |error| format!("{}: {error}", file.display());
+                Box::new(File::options().write(true).open(&file).map_err(about)?)
+            };
             client
                 .fetch_to_writer(&handle, start, len, &mut out)
                 .map_err(about)?;
@@ -70,6 +75,11 @@ pub(crate) fn run(mut arguments: Arguments) -> Outcome {
             })
         }
     }
+}
+
+/// Whether it is a device or a pipe, which nothing can take the place of.
+fn takes_a_stream(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|there| !there.is_file() && !there.is_dir())
 }
 
 /// Writes a file beside the one meant, and puts it in its place when all went well.
