@@ -136,6 +136,10 @@ impl FieldLines {
             }
             Err(error) => return Err(first_error(section, error)),
         };
+        // Then all places in it have one, and the casts below lose nothing.
+        if u16::try_from(at + used).is_err() {
+            return Err(HeadError::TooLong);
+        }
         let place = |part: &[u8]| (part.as_ptr() as usize).wrapping_sub(section.as_ptr() as usize);
         let ends_in_crlf = |line_end: usize| section[..line_end].ends_with(b"\r\n");
         const NONE: FieldLines = FieldLines::new();
@@ -152,10 +156,7 @@ impl FieldLines {
             } else {
                 at + place(field.value)
             };
-            let (Ok(start), Ok(len)) = (u16::try_from(start), u16::try_from(field.value.len()))
-            else {
-                return Err(HeadError::TooLong);
-            };
+            let (start, len) = (start as u16, field.value.len() as u16);
             let bit = 1 << name as u8;
             lines.repeated |= lines.present & bit;
             lines.present |= bit;
@@ -165,10 +166,7 @@ impl FieldLines {
         if !ends_in_crlf(used) || (!fields.is_empty() && !ends_in_crlf(last_line_end)) {
             return Err(HeadError::LineEnd);
         }
-        let (Ok(start), Ok(end)) = (u16::try_from(at), u16::try_from(at + last_line_end)) else {
-            return Err(HeadError::TooLong);
-        };
-        lines.section = (start, end);
+        lines.section = (at as u16, (at + last_line_end) as u16);
         Ok(Some((lines, at + used)))
     }
 
@@ -316,6 +314,22 @@ mod tests {
         }
         assert_eq!(FieldName::parse(b"Etags"), None);
         assert_eq!(FieldName::parse(b""), None);
+    }
+
+    /// Places are kept in 16 bits.
+    #[test]
+    fn a_section_has_places_up_to_64_kib() {
+        let section = |len: usize| {
+            let around = "X: \r\nETag: \"v\"\r\n\r\n".len();
+            format!("X: {}\r\nETag: \"v\"\r\n\r\n", "x".repeat(len - around))
+        };
+        let most = section(65_535);
+        let (lines, used) = parse(&most).unwrap().unwrap();
+        assert_eq!(used, 65_535);
+        let fields = lines.of(most.as_bytes());
+        assert_eq!(fields.single(FieldName::ETag), Ok(Some(&b"\"v\""[..])));
+        let refused = parse(&section(65_536)).map(|_| ());
+        assert_eq!(refused, Err(HeadError::TooLong));
     }
 
     #[test]
