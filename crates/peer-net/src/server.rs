@@ -11,7 +11,6 @@ use peer_core::{ServerConfig, admission::Limits};
 
 use crate::{
     config::{Config, ServerEvent},
-    connection,
     error::PeerError,
     listener::{Acceptors, Listener, is_server_thread},
     service::{Service, lock},
