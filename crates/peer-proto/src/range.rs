@@ -281,6 +281,7 @@ mod tests {
             ("bytes", Ignored::Invalid),
             ("bytes=", Ignored::Invalid),
             ("bytes=,", Ignored::Invalid),
+            ("bytes=1", Ignored::Invalid),
             ("bytes=-", Ignored::Invalid),
             ("bytes=5-4", Ignored::Invalid),
             ("bytes=0-1,5-4", Ignored::Invalid),

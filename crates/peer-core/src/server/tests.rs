@@ -235,6 +235,32 @@ fn strangers_learn_nothing() {
     }
 }
 
+/// RFC 9112 §3.2: exactly one `Host` that is one, which HTTP/1.0 may leave out.
+#[test]
+fn host() {
+    for (version, hosts, good) in [
+        ("1.1", "Host: h\r\n", true),
+        ("1.1", "Host:\r\n", true),
+        ("1.1", "", false),
+        ("1.1", "Host: a b\r\n", false),
+        ("1.1", "Host: h\r\nHost: h\r\n", false),
+        ("1.0", "Host: h\r\n", true),
+        ("1.0", "", true),
+        ("1.0", "Host: a b\r\n", false),
+        ("1.0", "Host: h\r\nHost: h\r\n", false),
+    ] {
+        let mut peer = Peer::new("content");
+        let fields = "Authorization: Bearer t\r\n";
+        peer.receive(format!("GET /track/a HTTP/{version}\r\n{hosts}{fields}\r\n").as_bytes());
+        let status = if good { "200" } else { "400" };
+        let sent = peer.answers();
+        assert!(
+            sent.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{version} {hosts:?}: {sent}"
+        );
+    }
+}
+
 #[test]
 fn the_third_wrong_token_ends_it() {
     let mut peer = Peer::new("");
