@@ -50,7 +50,7 @@ const STRANGER_WRITE_MAX: Duration = Duration::from_secs(1);
 /// A transfer that waits for its rate limit looks this often whether it was cut.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
-/// Serves one connection to its end. Closing it is left to whoever has it.
+/// Serves one connection to its end. What ends it for the peer is [`Service::leave`].
 pub(crate) fn serve(service: &Service, connection: &Connection) {
     let mut driver = Driver::new(service, connection);
     let end = driver.run();

@@ -360,14 +360,8 @@ impl Acceptors {
         self.service.arrive(Arc::new(stream), address.ip())
     }
 
-    /// Serves a connection that only this thread and the list of all have: leaving that closes it.
-    fn serve(&self, connection: &Connection) {
-        self.drive(connection);
-        self.service.leave(connection);
-    }
-
-    /// Serves a connection that is in the list of all, and leaves it there.
-    pub(crate) fn drive(&self, connection: &Connection) {
+    /// Serves a connection that was let in to its end, and ends it.
+    pub(crate) fn serve(&self, connection: &Connection) {
         if !self.service.is_stopping() {
             // The driver guards every call into the app, so this is for a bug of ours: it costs one
             // connection, not a thread that others wait for.
@@ -375,6 +369,7 @@ impl Acceptors {
                 log::error!("{}: the connection's driver panicked", connection.address);
             }
         }
+        self.service.leave(connection);
     }
 
     fn shortage(&self, listener: &Listener, error: &io::Error) {

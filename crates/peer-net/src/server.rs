@@ -234,14 +234,8 @@ impl PeerServer {
     /// limited and counted like an accepted one, and hung up in the end, whether it was let in or
     /// not.
     pub fn serve_stream(&self, stream: Arc<dyn Stream>, address: IpAddr) {
-        let connection = self.service.arrive(Arc::clone(&stream), address);
-        if let Some(connection) = &connection {
-            self.acceptors.drive(connection);
-        }
-        // Whoever made it may keep a share of it.
-        stream.hang_up();
-        if let Some(connection) = &connection {
-            self.service.leave(connection);
+        if let Some(connection) = self.service.arrive(stream, address) {
+            self.acceptors.serve(&connection);
         }
     }
 

@@ -186,7 +186,9 @@ impl Service {
             Decision::Admit => {}
             Decision::Replace(arrival) => self.evict(&mut connections, arrival),
             Decision::Refuse => {
+                drop(connections);
                 count(&self.counters.shed);
+                stream.hang_up();
                 return None;
             }
         }
@@ -204,8 +206,14 @@ impl Service {
         Some(connection)
     }
 
+    /// Takes a connection off the list, and ends it for its peer.
+    ///
+    /// Dropping it would end it with the last share of its socket, and not all of these are ours:
+    /// whoever made the stream may keep one, and on some systems a process that was started meanwhile
+    /// has one.
     pub(crate) fn leave(&self, connection: &Connection) {
         lock(&self.connections).retain(|other| other.arrival != connection.arrival);
+        connection.stream.hang_up();
     }
 
     /// Closes a connection, and counts it as gone from now on.

@@ -1,8 +1,9 @@
 //! Stop, start again, move: no thread is left behind, and no port stays taken.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    process::Stdio,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -12,14 +13,14 @@ use std::{
 };
 
 use cranpose_services::peer::{ByteSource, Limits, PeerServer, TransferEnd};
-use peer_tests::raw::RawPeer;
+use peer_tests::raw::{End, RawPeer};
 
 use super::{
-    CONTENT_BYTES, Gate, Ledger, PATIENCE, TOKEN, alone, alone_with, descriptors, deserted,
+    ALONE, CONTENT_BYTES, Gate, Ledger, PATIENCE, TOKEN, alone, alone_with, descriptors, deserted,
     eventually, fetch_exact, get, limited, measured, named_threads, patterned, request, resolver,
     short_deadlines, size,
 };
-use crate::capability::Capability;
+use crate::capability::{Capability, has, this_program};
 
 /// Where all of 127/8 is loopback, an address of one's own is a range of ports of one's own.
 fn own_address() -> SocketAddr {
@@ -364,4 +365,36 @@ fn whoever_keeps_a_share_keeps_no_connection() {
     assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
     assert_eq!((&share).read(&mut [0]).unwrap(), 0);
     assert_eq!(server.stats().shed, 1);
+}
+
+/// On Windows a program may inherit whatever connections are there when it is started, and a connection
+/// that is closed is not at its end while a program has it. A media player that an app starts would
+/// keep every peer waiting whose answer ends with its connection.
+#[test]
+fn a_program_started_meanwhile_holds_up_no_end() {
+    let name = "hold::lifecycle::a_program_started_meanwhile_holds_up_no_end";
+    if std::env::var_os(ALONE).is_some() {
+        println!("\nHERE");
+        // It stays until it is let go.
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        return;
+    }
+    if !has(&[Capability::OwnPrograms]) {
+        return;
+    }
+    let server = start(own_address());
+    let mut peer = RawPeer::connect(server.local_addr()).unwrap();
+    peer.send(&request("any", TOKEN, "Connection: close\r\n"))
+        .unwrap();
+    assert_eq!(peer.read_head().unwrap().unwrap().status, 200);
+    let mut own = this_program();
+    own.args(["--exact", name, "--nocapture", "--test-threads=1"]);
+    own.env(ALONE, "1").stdin(Stdio::piped());
+    let mut child = own.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "HERE"));
+    let (content, end) = peer.read_to_end().unwrap();
+    assert!(content == patterned(0, CONTENT_BYTES) && end == End::Closed);
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
 }

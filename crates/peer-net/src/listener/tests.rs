@@ -197,7 +197,7 @@ fn stop(server: PeerServer) {
     assert!(server.shutdown(Duration::ZERO).all_threads_ended);
 }
 
-// ---------------------------------------------------------------------------------- coming back
+// ---------------------------------------------------------------------------------- connections
 
 #[test]
 fn each_connection_sends_at_once() {
@@ -213,6 +213,23 @@ fn each_connection_sends_at_once() {
         assert!(accepted.last().unwrap().nodelay().unwrap());
     }
 }
+
+/// A share of a connection that is kept elsewhere held its end back. Under Wine each process that was
+/// started while it was there has one, and peers whose answers end with the connection waited for
+/// those processes.
+#[test]
+fn a_connection_ends_with_its_answer_whoever_has_a_share_of_it() {
+    let system = Arc::new(Odd {
+        accepted: Some(Mutex::default()),
+        ..Odd::default()
+    });
+    let server = start(&system);
+    fetch(server.local_addr(), 0, 1_000).unwrap();
+    assert_eq!(lock(system.accepted.as_ref().unwrap()).len(), 1);
+    stop(server);
+}
+
+// ---------------------------------------------------------------------------------- coming back
 
 /// The ways to wake whoever waits at `accept`, over each kind of address.
 #[test]
