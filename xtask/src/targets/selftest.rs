@@ -73,7 +73,6 @@ pub(super) fn run(names: &[String]) -> Outcome {
 
 fn try_slip(slip: &Slip) -> Result<Done, String> {
     let copy = scratch_copy("selftest")?;
-    plant(&copy, slip)?;
     // A target directory of its own: cargo takes a workspace's place for nothing, so that a slip
     // that was built into a shared one would pass there for the real sources.
     let in_copy = || {
@@ -83,18 +82,26 @@ fn try_slip(slip: &Slip) -> Result<Done, String> {
             .env("CARGO_TARGET_DIR", run::scratch("selftest-target"));
         cargo
     };
-    let on = |triple: &str, caught_by: Caught| match caught_by {
-        Caught::Check => check_in(named(triple)?, Show::Never, in_copy(), SELECTION),
-        Caught::Test => test_in(named(triple)?, Show::Never, in_copy, SELECTION, &[], false),
+    let on = |triple: &str, show: Show| match slip.caught_by {
+        Caught::Check => check_in(named(triple)?, show, in_copy(), SELECTION),
+        Caught::Test => test_in(named(triple)?, show, in_copy, SELECTION, &[], false),
     };
-    if let Err(message) = on(&toolchain::host_triple()?, slip.caught_by) {
+    // A target that fails anyway, for want of a library say, would catch everything.
+    match on(slip.target, Show::OnFailure) {
+        Ok(Done::Ran(_)) => {}
+        Ok(Done::Skipped(reason)) => return Ok(Done::Skipped(reason)),
+        Err(message) => {
+            return Err(format!("{} fails without a slip: {message}", slip.target));
+        }
+    }
+    plant(&copy, slip)?;
+    if let Err(message) = on(&toolchain::host_triple()?, Show::Never) {
         return Err(format!(
             "seen on this machine already, so it shows nothing: {message}"
         ));
     }
-    match on(slip.target, slip.caught_by) {
-        Ok(Done::Ran(_)) => Err(format!("{} did not notice", slip.target)),
-        Ok(Done::Skipped(reason)) => Ok(Done::Skipped(reason)),
+    match on(slip.target, Show::Never) {
+        Ok(_) => Err(format!("{} did not notice", slip.target)),
         Err(_) => Ok(Done::Ran(format!("caught on {}", slip.target))),
     }
 }
