@@ -105,7 +105,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     },
     Subcommand {
         name: "mutants",
-        arguments: "[crate…]",
+        arguments: "[crate…] [shard=k/n | on]",
         about: "change each line of proto and core, and want a test that fails",
         run: mutants::run,
     },
