@@ -82,19 +82,19 @@ fn has_coding(version: Version, fields: &Fields<'_>) -> Result<bool, FramingErro
         return Err(FramingError::LengthAndCoding);
     }
     let mut chunked = 0;
-    let mut others = 0;
+    let mut others = false;
     let mut ends_chunked = false;
     for coding in fields.members(FieldName::TransferEncoding) {
         ends_chunked = coding.eq_ignore_ascii_case(b"chunked");
         if ends_chunked {
             chunked += 1;
         } else {
-            others += 1;
+            others = true;
         }
     }
     match (chunked, others) {
-        (1, 0) => Ok(true),
-        (1, _) if ends_chunked => Err(FramingError::UnknownCoding),
+        (1, false) => Ok(true),
+        (1, true) if ends_chunked => Err(FramingError::UnknownCoding),
         // Also codings that are unknown: RFC 9112 §6.3 leaves no choice but 400 where chunked is
         // not the last one.
         _ => Err(FramingError::NotChunked),
@@ -256,7 +256,7 @@ impl Part {
                 let value = char::from(byte).to_digit(16).map_or(0, u64::from);
                 Self::Size {
                     digits: digits + 1,
-                    size: (size << 4) | value,
+                    size: size * 16 + value,
                 }
             }
             (Self::Size { digits: 0, .. }, _) => return Err(ChunkError::Size),

@@ -56,7 +56,7 @@ impl Boundary {
         content_type: &[u8],
         complete_length: u64,
     ) -> Option<u64> {
-        const END: u64 = 2 + 2 + 32 + 2 + 2;
+        const END: u64 = ("\r\n--".len() + 32 + "--\r\n".len()) as u64;
         spans
             .iter()
             .enumerate()

@@ -56,7 +56,7 @@ impl RangeSpec {
     /// selects none (RFC 9110 §14.1.2: unsatisfiable).
     #[inline]
     #[must_use]
-    pub const fn satisfy(self, complete_length: u64) -> Option<Span> {
+    pub fn satisfy(self, complete_length: u64) -> Option<Span> {
         match self {
             Self::Int {
                 first_pos,
@@ -69,14 +69,7 @@ impl RangeSpec {
                 let len = match last_pos {
                     None => to_end,
                     // The last position counts, hence the one more; it may be u64::MAX.
-                    Some(last_pos) => {
-                        let beyond_first = last_pos.saturating_sub(first_pos);
-                        if beyond_first < to_end {
-                            beyond_first + 1
-                        } else {
-                            to_end
-                        }
-                    }
+                    Some(last_pos) => last_pos.saturating_sub(first_pos).min(to_end - 1) + 1,
                 };
                 Some(Span {
                     offset: first_pos,
@@ -84,11 +77,7 @@ impl RangeSpec {
                 })
             }
             Self::Suffix { suffix_length } => {
-                let len = if suffix_length < complete_length {
-                    suffix_length
-                } else {
-                    complete_length
-                };
+                let len = suffix_length.min(complete_length);
                 if len == 0 {
                     return None;
                 }
