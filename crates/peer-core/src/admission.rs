@@ -89,9 +89,6 @@ pub fn admit_stranger(limits: &Limits, address: IpAddr, holders: &[Holder]) -> D
             .filter(|holder| holder.standing.is_stranger())
     };
     let from = |address: IpAddr| strangers().filter(move |holder| holder.address == address);
-    if limits.strangers == 0 || limits.strangers_per_address == 0 {
-        return Decision::Refuse;
-    }
     if from(address).count() >= limits.strangers_per_address {
         let first = from(address).max_by_key(patience);
         return first.map_or(Decision::Refuse, |holder| Decision::Replace(holder.arrival));
@@ -266,11 +263,14 @@ mod tests {
                 "{rows:?}"
             );
         }
-        let none = Limits {
-            strangers: 0,
-            ..LIMITS
-        };
-        assert_eq!(admit_stranger(&none, address(1), &[]), Decision::Refuse);
+        for (strangers, strangers_per_address) in [(0, 3), (4, 0), (0, 0)] {
+            let none = Limits {
+                strangers,
+                strangers_per_address,
+                ..LIMITS
+            };
+            assert_eq!(admit_stranger(&none, address(1), &[]), Decision::Refuse);
+        }
     }
 
     #[test]

@@ -467,6 +467,13 @@ mod tests {
     };
     const ROOM: u64 = STATE_ROOM_BYTES;
 
+    /// What an app may have to download again after a crash, and what a full disk costs it.
+    #[test]
+    fn the_documented_values() {
+        assert_eq!(CHECKPOINT_BYTES, 67_108_864);
+        assert_eq!(STATE_ROOM_BYTES, 262_144);
+    }
+
     #[test]
     fn the_state_comes_after_what_it_tells_of() {
         let rows = [

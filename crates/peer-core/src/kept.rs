@@ -132,6 +132,7 @@ mod tests {
         assert_eq!(kept.put("here", 1, at(0)), []);
         assert_eq!(kept.take(&"there", at(0)), took(None, &[]));
         assert_eq!(kept.put("there", 2, at(1)), []);
+        assert_eq!((kept.len(), kept.is_empty()), (2, false));
         assert_eq!(kept.put("here", 3, at(2)), [1], "too many");
         assert_eq!(kept.take(&"there", at(10)), took(Some(2), &[]));
         assert_eq!(kept.put("here", 4, at(11)), []);
