@@ -295,6 +295,25 @@ mod tests {
     }
 
     #[test]
+    fn a_set_of_one_plain_range_is_that_range() {
+        for (value, only) in [
+            ("bytes=0-0", Some(int(0, Some(0)))),
+            ("bytes=5-", Some(int(5, None))),
+            ("bytes=007-19", Some(int(7, Some(19)))),
+            ("bytes=-5", None),
+            ("bytes=0-0,", None),
+            ("bytes=0-0,2-", None),
+            ("bytes= 0-0", None),
+            ("BYTES=0-0", None),
+        ] {
+            let set = RangeSet::parse(value.as_bytes()).unwrap();
+            assert_eq!(set.only(), only, "{value}");
+            let first = set.specs().next();
+            assert!(only.is_none() || first == only, "{value}: {first:?}");
+        }
+    }
+
+    #[test]
     fn a_span_ends_behind_its_last_byte() {
         for (offset, len, last_pos, end) in [
             (0, 1, 0, 1),
