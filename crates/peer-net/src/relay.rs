@@ -569,3 +569,6 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, PeerError>
         Err(_) => Err(PeerError::Io(io::Error::other("the connector panicked"))),
     }
 }
+
+#[cfg(all(test, peer_models))]
+mod models;
