@@ -3,7 +3,7 @@
 //! The crates that need no socket are held to all of their regions, by tests that need none either:
 //! their own, the laws over random and committed inputs, and the simulator. What may stay unreached
 //! is listed in `tests/coverage.txt` with its reason. The crate above them is held to [`NET_LEAST`],
-//! by everything but the tests that hold it under load or beside other programs.
+//! by everything but the tests beside other programs.
 //!
 //! Code of tests, which lies in the same files, counts for nothing here.
 
@@ -50,13 +50,13 @@ const PARTS: &[Part] = &[
         name: "net",
         crates: &["peer-net"],
         tests: &[
-            &["--package=peer-net", "--lib"],
+            &["--package=peer-net", "--lib", "--all-features"],
             &[
                 "--package=peer-tests",
                 "--test=it",
+                "--all-features",
                 "--",
                 "--skip=real::",
-                "--skip=hold::",
             ],
         ],
     },
