@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::mpsc::{Receiver, channel},
     thread::JoinHandle,
 };
@@ -59,6 +59,8 @@ impl Script {
                         Act::AwaitEnd => drop(stream.read_to_end(&mut Vec::new())),
                     }
                 }
+                // A program that another test started meanwhile may hold a share of it.
+                let _ = stream.shutdown(Shutdown::Both);
             }
         });
         Self {
