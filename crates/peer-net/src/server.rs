@@ -1,10 +1,11 @@
 //! A server and its listeners.
 
 use std::{
-    fmt,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs},
     sync::Arc,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use peer_core::{ServerConfig, admission::Limits};
@@ -20,6 +21,11 @@ use crate::{
     system::{Os, System},
     token_set::TokenGrant,
 };
+
+/// How long the port of a listener that was just closed may be found taken, and how often that is looked
+/// at: starting a program takes milliseconds, and more where much else is going on.
+const TAKEN_MAX: Duration = Duration::from_millis(500);
+const TAKEN_PAUSE: Duration = Duration::from_millis(5);
 
 /// Name of the token that a server is started with.
 pub const FIRST_TOKEN: &str = "default";
@@ -259,8 +265,10 @@ impl PeerServer {
     pub fn rebind(&self, address: impl ToSocketAddrs) -> Result<SocketAddr, PeerError> {
         let _turn = lock(&self.rebinding);
         // First the old ones, since the new one may want their port.
-        self.retire_all();
-        let listener = TcpListener::bind(address)
+        let retired = self.retire_all();
+        let listener = address
+            .to_socket_addrs()
+            .and_then(|addresses| bind_after(&retired, &addresses.collect::<Vec<_>>()))
             .and_then(|socket| self.acceptors.start(socket))
             .map_err(PeerError::Io)?;
         let address = listener.address();
@@ -268,12 +276,15 @@ impl PeerServer {
         Ok(address)
     }
 
-    /// Ends all listeners. The list is not locked meanwhile: the app may ask for it in its hook.
-    fn retire_all(&self) {
+    /// Ends all listeners, which were at these addresses. The list is not locked meanwhile: the app may
+    /// ask for it in its hook.
+    fn retire_all(&self) -> Vec<SocketAddr> {
         let listeners = std::mem::take(&mut *lock(&self.listeners));
-        for listener in listeners {
-            self.acceptors.retire(&listener);
+        for listener in &listeners {
+            self.acceptors.retire(listener);
         }
+        let addresses = listeners.iter().map(|listener| listener.address());
+        addresses.collect()
     }
 
     /// Adds a token under a name: one per paired device, so that each can be taken back. A name
@@ -351,6 +362,27 @@ impl PeerServer {
         Shutdown {
             cut,
             all_threads_ended: ended,
+        }
+    }
+}
+
+/// Binds one of `addresses`, where listeners at the addresses `retired` have just been closed.
+///
+/// That they are closed is not always the end of them: a program that the app is about to start has
+/// shares of all sockets until it runs.
+fn bind_after(retired: &[SocketAddr], addresses: &[SocketAddr]) -> io::Result<TcpListener> {
+    let was_ours = |address: &SocketAddr| retired.iter().any(|own| own.port() == address.port());
+    let until = Instant::now() + TAKEN_MAX;
+    loop {
+        match TcpListener::bind(addresses) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && addresses.iter().any(was_ours)
+                    && Instant::now() < until =>
+            {
+                thread::sleep(TAKEN_PAUSE);
+            }
+            bound => return bound,
         }
     }
 }
