@@ -271,7 +271,7 @@ fn msrv(suite: Suite) -> Result<Done, String> {
         "--all-features",
     ]);
     cargo.args(["--lib", "--bins", "--tests", "--examples"]);
-    let output = run::run(cargo.args(suite.arguments()), Show::OnFailure)?;
+    let output = run::run(cargo.arg("--").args(suite.words()), Show::OnFailure)?;
     match targets::passed(&output) {
         0 => Err("no test ran".to_owned()),
         passed => Ok(Done::Ran(format!(

@@ -84,7 +84,7 @@ fn try_slip(slip: &Slip) -> Result<Done, String> {
     };
     let on = |triple: &str, show: Show| match slip.caught_by {
         Caught::Check => check_in(named(triple)?, show, in_copy(), SELECTION),
-        Caught::Test => test_in(named(triple)?, show, in_copy, SELECTION, &[], false),
+        Caught::Test => test_in(named(triple)?, show, in_copy, SELECTION, &[vec![]], false),
     };
     // A target that fails anyway, for want of a library say, would catch everything.
     match on(slip.target, Show::OnFailure) {
