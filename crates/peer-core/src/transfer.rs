@@ -332,9 +332,7 @@ impl<E> Transfer<E> {
             Setback::Network(_) => true,
             Setback::Fetch(error) => is_passing(error),
         };
-        let may_try = self.policy.attempts > 0
-            && (self.received > 0 || self.policy.from_nothing)
-            && self.can_continue();
+        let may_try = (self.received > 0 || self.policy.from_nothing) && self.can_continue();
         if !passing || !may_try {
             self.state = State::Failed(Some(setback));
             return;
@@ -793,6 +791,87 @@ mod tests {
                 received: 3
             })
         );
+    }
+
+    #[test]
+    fn what_can_pass_is_tried_again() {
+        let passing = [
+            CUT,
+            FetchError::NoAnswer,
+            FetchError::HeadCut,
+            FetchError::Status(502),
+            FetchError::Status(503),
+            FetchError::Status(504),
+            FetchError::TimedOut(FetchDeadline::Connect),
+            FetchError::TimedOut(FetchDeadline::Head),
+            FetchError::TimedOut(FetchDeadline::Stall),
+        ];
+        for error in passing {
+            let mut scene = Scene::new(bytes(0, None), policy());
+            scene.end(None, 0, Err(Setback::Fetch(error)));
+            scene.wait();
+            // Nothing at all is tried again by whoever wants none of it.
+            let mut scene = Scene::new(bytes(0, None), RetryPolicy::NEVER);
+            let told = Some(answer(Some("v"), Some(10)));
+            scene.end(told, 2, Err(Setback::Fetch(error)));
+            scene.failed();
+        }
+    }
+
+    /// A transfer whose pauses in milliseconds are [`PERCENT`] while they do not grow.
+    fn paced(policy: RetryPolicy) -> Transfer<()> {
+        let policy = RetryPolicy {
+            pause: Duration::from_millis(100),
+            ..policy
+        };
+        Transfer::new(Want::Length, None, policy, None, 1_234_567, Instant::now())
+    }
+
+    /// 50 and the remainder by 101 of what SplitMix64 is known to give from 1234567:
+    /// 6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431,
+    /// 16408922859458223821.
+    const PERCENT: [u32; 5] = [129, 70, 126, 70, 64];
+
+    #[test]
+    fn pauses_grow_by_powers_of_two_from_a_half_to_one_and_a_half_of_them() {
+        for (in_vain, pause_max, factor) in [
+            (0, 3600, 1),
+            (1, 3600, 2),
+            (5, 3600, 32),
+            (16, 36_000, 65_536),
+            (17, 36_000, 65_536),
+            (u32::MAX, 36_000, 65_536),
+            (5, 2, 20),
+        ] {
+            let mut transfer = paced(RetryPolicy {
+                pause_max: Duration::from_secs(pause_max),
+                ..policy()
+            });
+            transfer.in_vain = in_vain;
+            for percent in PERCENT {
+                let expected = Duration::from_millis(1) * factor * percent;
+                assert_eq!(transfer.pause(), expected, "{in_vain} in vain");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pause_that_would_end_with_the_patience_is_not_waited_for() {
+        for (patience, waits) in [(129, false), (130, true)] {
+            let mut transfer = paced(RetryPolicy {
+                patience: Duration::from_millis(patience),
+                ..policy()
+            });
+            let end = AttemptEnd {
+                answer: None,
+                received: 0,
+                progressed: None,
+                result: Err(Setback::Network(())),
+            };
+            transfer.handle_attempt(transfer.progressed, end);
+            let is_waiting = matches!(transfer.poll_output(), TransferOutput::Wait { .. });
+            assert_eq!(is_waiting, waits, "{patience} ms");
+        }
     }
 
     #[test]

@@ -268,7 +268,8 @@ mod tests {
     fn request_lines() {
         for (line, expected) in [
             ("GET / HTTP/1.1", Ok((Method::Get, Version::Http11))),
-            ("HEAD / HTTP/1.0", Ok((Method::Head, Version::Http10))),
+            ("GET / HTTP/1.0", Ok((Method::Get, Version::Http10))),
+            ("HEAD /abc HTTP/1.0", Ok((Method::Head, Version::Http10))),
             ("POST * HTTP/1.9", Ok((Method::Other, Version::Http11))),
             ("PUT / HTTP/1.1", Ok((Method::Other, Version::Http11))),
             ("DELETE / HTTP/1.1", Ok((Method::Other, Version::Http11))),
@@ -298,9 +299,38 @@ mod tests {
             ("GET / HTTP/1.1\n", Err(HeadError::LineEnd)),
         ] {
             let text = format!("{line}\r\nHost: a\r\n\r\n");
-            let got = parse(&text).map(|head| head.map(|head| (head.method, head.version)));
+            let head = parse(&text);
+            if let Ok(Some(head)) = &head {
+                let target = line.split(' ').nth(1).map(str::as_bytes);
+                assert_eq!(Some(head.target(text.as_bytes())), target, "{line:?}");
+            }
+            let got = head.map(|head| head.map(|head| (head.method, head.version)));
             assert_eq!(got, expected.map(Some), "{line:?}");
         }
+    }
+
+    #[test]
+    fn plain_lines() {
+        let check = |before: &str, target: &str, end: &str, is_plain: bool| {
+            let text = format!("{before}GET {target}{end}Host: a\r\n\r\n");
+            let place = is_plain.then(|| (before.len() + 4, target.len()));
+            assert_eq!(plain_line(text.as_bytes(), before.len()), place, "{text:?}");
+        };
+        // The end of the target in every place of a block, and the line's in the same or the next.
+        for len in 1..=64 {
+            check("", &"a".repeat(len), " HTTP/1.1\r\n", true);
+            check("\r\n", &"a".repeat(len), " HTTP/1.1\r\n", true);
+            check("", &"a".repeat(len), " HTTP/1.0\r\n", false);
+            check("", &"a".repeat(len), " HTTP/1.1\n", false);
+            check("", &"a".repeat(len), "\x7fHTTP/1.1\r\n", false);
+        }
+        check("", "", " HTTP/1.1\r\n", false);
+        check("", "/a\x7f", " HTTP/1.1\r\n", false);
+        check("", "/a\tb", " HTTP/1.1\r\n", false);
+        let longest = "a".repeat(START_LINE_BYTES_MAX - "GET  HTTP/1.1\r\n".len());
+        check("", &longest, " HTTP/1.1\r\n", true);
+        check("", &(longest + "a"), " HTTP/1.1\r\n", false);
+        assert_eq!(plain_line(b"HEAD / HTTP/1.1\r\n", 0), None);
     }
 
     #[test]
@@ -317,8 +347,12 @@ mod tests {
             Err(HeadError::LineEnd)
         );
         assert_eq!(parse("\n").map(|_| ()), Err(HeadError::LineEnd));
+        let empty_lines = "\r\n".repeat(EMPTY_LINES_MAX);
+        assert!(parse(&empty_lines).unwrap().is_none());
+        let head = parse(&(empty_lines.clone() + "GET / HTTP/1.1\r\n\r\n"));
+        assert!(head.unwrap().is_some());
         assert_eq!(
-            parse(&"\r\n".repeat(5)).map(|_| ()),
+            parse(&(empty_lines + "\r\n")).map(|_| ()),
             Err(HeadError::StartLine)
         );
     }
@@ -330,7 +364,9 @@ mod tests {
         assert!(parse(&fits).unwrap().is_some());
         let over = line(START_LINE_BYTES_MAX + 1);
         assert_eq!(parse(&over).map(|_| ()), Err(HeadError::StartLineTooLong));
-        assert!(parse(&over[..START_LINE_BYTES_MAX - 1]).unwrap().is_none());
+        for end in [START_LINE_BYTES_MAX - 1, START_LINE_BYTES_MAX] {
+            assert!(parse(&over[..end]).unwrap().is_none());
+        }
         let long = "a".repeat(START_LINE_BYTES_MAX + 1);
         assert_eq!(parse(&long).map(|_| ()), Err(HeadError::StartLineTooLong));
         let head = |len: usize| format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(len - 23));

@@ -204,6 +204,40 @@ mod tests {
     }
 
     #[test]
+    fn classes() {
+        // The characters as RFC 9110 §5.6.2 and RFC 3986 §2.2, §2.3 list them.
+        let alphanumeric: Vec<u8> = (b'0'..=b'9')
+            .chain(b'A'..=b'Z')
+            .chain(b'a'..=b'z')
+            .collect();
+        let of = |others: &[u8], byte: u8| alphanumeric.contains(&byte) || others.contains(&byte);
+        for byte in 0..=u8::MAX {
+            assert_eq!(is_tchar(byte), of(b"!#$%&'*+-.^_`|~", byte), "{byte}");
+            let reg_name = b"-._~!$&'()*+,;=%";
+            assert_eq!(is_reg_name_byte(byte), of(reg_name, byte), "{byte}");
+            assert_eq!(is_pchar(byte), of(b"-._~!$&'()*+,;=%:@", byte), "{byte}");
+            let is_field = matches!(byte, b'\t' | 0x20..=0x7e | 0x80..);
+            assert_eq!(is_field_byte(byte), is_field, "{byte}");
+        }
+    }
+
+    #[test]
+    fn eight_digits_at_once() {
+        assert_eq!(eight_digits(b"00000000"), Some(0));
+        assert_eq!(eight_digits(b"99999999"), Some(99_999_999));
+        for place in 0..8 {
+            for byte in 0..=u8::MAX {
+                let mut text = *b"18273645";
+                text[place] = byte;
+                let expected = std::str::from_utf8(&text).ok();
+                let expected = expected.filter(|text| !text.contains('+'));
+                let expected = expected.and_then(|text| text.parse().ok());
+                assert_eq!(eight_digits(&text), expected, "{}", text.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
     fn leading_numbers() {
         for (text, expected) in [
             ("", None),
