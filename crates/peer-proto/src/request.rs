@@ -169,7 +169,7 @@ fn split_request_line(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let target_end = rest.iter().position(|&byte| byte == b' ')?;
     let (target, version) = (&rest[..target_end], &rest[target_end + 1..]);
     let is_method = !method.is_empty() && method.iter().all(|&byte| text::is_tchar(byte));
-    let is_target = !target.is_empty() && target.iter().all(|&byte| byte > b' ' && byte != 0x7f);
+    let is_target = !target.is_empty() && !target.iter().any(u8::is_ascii_control);
     (is_method && is_target && version.len() == 8).then_some((method, target, version))
 }
 
@@ -362,6 +362,9 @@ mod tests {
         let line = |len: usize| format!("GET /{} HTTP/1.1\r\n", "a".repeat(len - 16));
         let fits = line(START_LINE_BYTES_MAX) + "\r\n";
         assert!(parse(&fits).unwrap().is_some());
+        // The same by the way that lines of another version take.
+        let old = fits.replace("HTTP/1.1", "HTTP/1.0");
+        assert!(parse(&old).unwrap().is_some());
         let over = line(START_LINE_BYTES_MAX + 1);
         assert_eq!(parse(&over).map(|_| ()), Err(HeadError::StartLineTooLong));
         for end in [START_LINE_BYTES_MAX - 1, START_LINE_BYTES_MAX] {

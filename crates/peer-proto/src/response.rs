@@ -97,7 +97,7 @@ pub fn unfold(head: &mut [u8]) -> bool {
     {
         let line_end = at + offset;
         match head[line_end + 2] {
-            b' ' | b'\t' if line_end > 0 && at > 0 => {
+            b' ' | b'\t' if at > 0 => {
                 head[line_end..line_end + 2].fill(b' ');
                 found = true;
             }
@@ -266,6 +266,7 @@ mod tests {
             ("HTTP/2.0 200 OK", None),
             ("HTTP/1.1 2000 OK", None),
             ("HTTP/1.1 20 OK", None),
+            ("HTTP/1.1 100 Continue", Some((Version::Http11, 100))),
             ("HTTP/1.1 099 OK", None),
             ("HTTP/1.1  200 OK", None),
             ("HTTP/1.1\t200 OK", None),
