@@ -66,7 +66,14 @@ fn play(asking: &Asking, answer: &[u8], step: usize) -> Outcome {
     let mut fetch = asking.fetch(FetchTimeouts::default(), now);
     let mut got = Vec::new();
     let mut rest = answer;
+    // Each byte is sent or received, and handed over, and there are a few steps besides.
+    let mut steps = 0..2 * (fetch.request.len() + answer.len()) + 100;
     let end = loop {
+        assert!(
+            steps.next().is_some(),
+            "no end of {}",
+            answer.escape_ascii()
+        );
         assert_eq!(fetch.poll_output(), fetch.poll_output(), "polling is pure");
         match fetch.poll_output() {
             FetchOutput::Send { bytes } => {
@@ -103,6 +110,7 @@ fn play(asking: &Asking, answer: &[u8], step: usize) -> Outcome {
         }
     };
     assert_eq!(fetch.received(), got.len() as u64);
+    assert_eq!(fetch.progressed(), (!got.is_empty()).then_some(now));
     Outcome { end, content: got }
 }
 
