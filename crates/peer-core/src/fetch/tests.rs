@@ -257,6 +257,8 @@ fn chunked() {
         "3;x=y\r\n012\r\n7\r\n3456789\r\n0\r\nA: b\r\n\r\n",
     );
     assert!(good(&out, BYTES, None).reusable);
+    let out = answered(WHOLE, 200, chunked, "0\r\n\r\n");
+    assert!(good(&out, b"", None).reusable, "nothing is a whole, too");
     for (body, received) in [
         ("", 0),
         ("3\r\n01", 2),
@@ -329,6 +331,8 @@ fn parts() {
         "234",
     );
     assert!(good(&out, b"234", Some(10)).reusable);
+    let fields = "Content-Length: 3|Content-Type: audio/mpeg|Content-Range: bytes 2-4/10";
+    good(&answered(asked, 206, fields, "234"), b"234", Some(10));
     let out = answered(
         asked,
         206,
@@ -594,7 +598,28 @@ fn unsatisfiable() {
             complete_length: Some(0),
         },
     );
+    bad(
+        &answered(content(10, None), 416, "Content-Range: bytes */10", ""),
+        E::RangeNotSatisfiable {
+            complete_length: Some(10),
+        },
+    );
     bad(&answered(WHOLE, 416, empty, ""), E::Status(416));
+}
+
+#[test]
+fn a_whole_tells_what_there_is_of_a_part() {
+    let now = Instant::now();
+    for (len, expected) in [(None, 2), (Some(5), 2), (Some(2), 2), (Some(1), 1)] {
+        let mut fetch = Asking::from(content(8, len)).fetch(FetchTimeouts::default(), now);
+        fetch.handle_sent(now, sent_len(&fetch));
+        let head = head(200, "Content-Length: 10");
+        fetch.receive_buffer()[..head.len()].copy_from_slice(head.as_bytes());
+        fetch.handle_received(now, head.len());
+        let answer = fetch.answer().unwrap();
+        assert_eq!(answer.complete_length, Some(10));
+        assert_eq!(answer.expected, Some(expected), "{len:?}");
+    }
 }
 
 #[test]

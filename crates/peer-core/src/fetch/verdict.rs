@@ -382,11 +382,7 @@ impl Asked {
             return Err(FetchError::Changed);
         }
         let framing = framing::of_response(head.version, head.status, fields)?;
-        let declared = match framing {
-            Framing::Length(length) => Some(length),
-            _ => None,
-        };
-        Ok((answer, Content::new(framing, 0, Some(0), declared)))
+        Ok((answer, Content::new(framing, 0, Some(0), None)))
     }
 }
 
