@@ -236,6 +236,10 @@ mod tests {
         ] {
             assert_eq!(check(origin), Ok(()), "{origin}");
         }
+        let scheme = "https://";
+        let longest = scheme.to_owned() + &"a".repeat(ORIGIN_BYTES_MAX - scheme.len());
+        assert_eq!(check(&longest), Ok(()));
+        assert_eq!(check(&(longest + "a")), Err(OriginError::TooLong));
     }
 
     #[test]
@@ -313,6 +317,33 @@ mod tests {
             let shown = format!("{origins:?}");
             assert_eq!(shown.contains(origin), expected.is_ok(), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_request_comes_from_the_one_origin_that_it_names() {
+        let mut origins = AllowedOrigins::default();
+        let place = |origins: &AllowedOrigins, fields: &str| {
+            let text = format!("GET / HTTP/1.1\r\n{fields}\r\n");
+            let head = peer_proto::RequestHead::parse(text.as_bytes());
+            origins.find(&head.unwrap().unwrap().fields(text.as_bytes()))
+        };
+        assert_eq!(place(&origins, "Origin: https://a.example\r\n"), None);
+        for origin in ["https://a.example", "http://b:81"] {
+            origins.allow(origin).unwrap();
+        }
+        for (fields, expected) in [
+            ("Origin: https://a.example\r\n", Some(0)),
+            ("origin: http://b:81\r\n", Some(1)),
+            ("Origin: http://b:82\r\n", None),
+            ("Origin: null\r\n", None),
+            ("Origin: https://a.example\r\nOrigin: http://b:81\r\n", None),
+            ("Host: https://a.example\r\n", None),
+            ("", None),
+        ] {
+            assert_eq!(place(&origins, fields), expected, "{fields:?}");
+        }
+        assert_eq!(origins.at(1), Some("http://b:81"));
+        assert_eq!(origins.at(2), None);
     }
 
     #[test]
