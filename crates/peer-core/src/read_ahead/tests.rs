@@ -596,3 +596,56 @@ fn nobody_takes_what_is_no_lane() {
     model.policy.handle_taken(&step);
     assert_eq!(format!("{:?}", model.policy), before);
 }
+
+#[test]
+fn a_lane_brings_nothing_from_its_end_on() {
+    let mut model = Model::new(1005);
+    model.latency = Duration::from_millis(10);
+    model.check(0, 10);
+    assert_eq!((model.requests[0], model.policy.patience()), ((0, 40), 40));
+    assert!(matches!(model.policy.poll(39), ReadStep::Receive { .. }));
+    let step = model.policy.poll(40);
+    assert!(matches!(step, ReadStep::Open { start: 40, .. }), "{step:?}");
+}
+
+/// Opens a lane at `position` and takes it.
+fn open(policy: &mut ReadAhead, position: u64) -> usize {
+    let step = policy.poll(position);
+    let ReadStep::Open { lane, start, len } = step else {
+        panic!("{step:?}");
+    };
+    policy.handle_taken(&step);
+    policy.handle_opened(lane, start, len, Some(1005), Duration::from_micros(1));
+    lane
+}
+
+#[test]
+fn lanes_that_nobody_follows_are_told_and_go_first() {
+    let left = |policy: &ReadAhead| policy.left_lanes().collect::<Vec<_>>();
+    let mut policy = ReadAhead::new(config());
+    let (first, second) = (open(&mut policy, 0), open(&mut policy, 500));
+    assert_eq!(left(&policy), [], "nobody has left, or come");
+    policy.handle_left(1);
+    assert_eq!(left(&policy), [], "it did not follow");
+    for reader in [1, 2, 2] {
+        policy.handle_followed(second, reader);
+    }
+    policy.handle_left(1);
+    assert_eq!(left(&policy), [], "there is another one");
+    policy.handle_left(2);
+    assert_eq!(left(&policy), [second]);
+    // The other one was used longer ago, and is followed or may be.
+    let step = policy.poll(900);
+    assert!(matches!(step, ReadStep::Open { lane, .. } if lane == second));
+    policy.handle_followed(second, 3);
+    assert_eq!(left(&policy), [], "somebody came");
+    let step = policy.poll(900);
+    assert!(matches!(step, ReadStep::Open { lane, .. } if lane == first));
+    policy.handle_left(3);
+    let step = policy.poll(500);
+    assert!(matches!(step, ReadStep::Receive { lane, .. } if lane == second));
+    policy.handle_taken(&step);
+    assert_eq!(left(&policy), [], "somebody receives from it");
+    policy.handle_closed(second);
+    assert_eq!(left(&policy), [], "it is closed");
+}
