@@ -407,8 +407,6 @@ impl ReadAhead {
                 used,
             };
             lane.slot = (lane.offset(block_bytes) > 0).then_some(slot);
-        }
-        if n > 0 {
             let rate = n as f64 / elapsed.as_secs_f64().max(1e-6);
             self.rate = if self.rate == 0.0 {
                 rate
@@ -566,7 +564,7 @@ impl ReadAhead {
     fn partly_held(&self, position: u64) -> Option<usize> {
         let slot = self.slot_of(position / self.block_bytes())?;
         let held = self.slots[slot].len as u64;
-        (held > 0 && held == position % self.block_bytes()).then_some(slot)
+        (held == position % self.block_bytes()).then_some(slot)
     }
 
     fn slot_of(&self, block: u64) -> Option<usize> {

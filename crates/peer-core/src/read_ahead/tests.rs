@@ -649,3 +649,168 @@ fn lanes_that_nobody_follows_are_told_and_go_first() {
     policy.handle_closed(second);
     assert_eq!(left(&policy), [], "it is closed");
 }
+
+/// States what came over a lane, in the time of a 256th of a second for each block.
+fn receive(policy: &mut ReadAhead, lane: usize, n: usize, is_last: bool) {
+    let slot = policy.slot_for(lane);
+    policy.handle_received(lane, slot, n, is_last, Duration::from_nanos(3_906_250));
+}
+
+#[test]
+fn a_lane_is_open_until_its_end() {
+    let mut policy = ReadAhead::new(config());
+    let lane = open(&mut policy, 0);
+    for _ in 0..3 {
+        receive(&mut policy, lane, 10, false);
+        assert!(policy.lanes[lane].open);
+    }
+    receive(&mut policy, lane, 10, false);
+    assert!(!policy.lanes[lane].open, "all that was asked for");
+    let lane = open(&mut policy, 500);
+    receive(&mut policy, lane, 10, true);
+    assert!(!policy.lanes[lane].open, "less, and no more comes");
+    // Nothing comes of what begins with the end, nor a second time of what has no length.
+    let mut policy = ReadAhead::new(config());
+    policy.handle_opened(0, 40, Some(40), Some(40), Duration::ZERO);
+    assert!(!policy.lanes[0].open);
+    let mut policy = ReadAhead::new(config());
+    policy.handle_opened(0, 0, Some(40), None, Duration::ZERO);
+    assert!(!policy.lanes[0].open);
+}
+
+#[test]
+fn the_block_that_was_used_longest_ago_makes_room() {
+    let mut model = Model::new(1005);
+    model.latency = Duration::from_micros(1);
+    let is_held = |model: &Model, position| {
+        let step = model.policy.poll(position);
+        matches!(step, ReadStep::Serve { .. })
+    };
+    for position in (0..800).step_by(100) {
+        model.check(position, 1);
+    }
+    assert!(
+        (0..800)
+            .step_by(100)
+            .all(|position| is_held(&model, position))
+    );
+    model.check(0, 1);
+    model.check(800, 1);
+    assert!(is_held(&model, 0), "it was read again");
+    assert!(!is_held(&model, 100));
+    // An end that comes by itself takes no room.
+    let before = model.policy.slots.clone();
+    let lane = (0..2).find(|lane| model.policy.lanes[*lane].next == 810);
+    receive(&mut model.policy, lane.unwrap(), 0, true);
+    assert_eq!(format!("{:?}", model.policy.slots), format!("{before:?}"));
+}
+
+#[test]
+fn patience_follows_what_comes_and_how_long_requests_take() {
+    // Parts of a second that are powers of two, so that nothing is rounded.
+    let second = |part: u32| Duration::from_secs(1) / part;
+    let mut policy = ReadAhead::new(ReadAheadConfig {
+        request_bytes_min: 1000,
+        ..config()
+    });
+    policy.handle_opened(0, 0, None, Some(1005), second(128));
+    let slot = policy.slot_for(0);
+    policy.handle_received(0, slot, 10, false, second(512));
+    assert_eq!(policy.patience(), 10 * 512 / 128);
+    let slot = policy.slot_for(0);
+    policy.handle_received(0, slot, 10, false, second(256));
+    assert_eq!(policy.patience(), 10 * (3 * 512 + 256) / 4 / 128);
+    policy.handle_opened(1, 500, None, Some(1005), 5 * second(128));
+    assert_eq!(policy.patience(), 10 * (3 * 512 + 256) / 4 * 2 / 128);
+    let slot = policy.slot_for(0);
+    policy.handle_received(0, slot, 0, true, second(256));
+    assert_eq!(policy.patience(), 10 * (3 * 512 + 256) / 4 * 2 / 128);
+}
+
+#[test]
+fn what_is_not_kept_is_not_crossed() {
+    let mut policy = ReadAhead::new(large());
+    let lane = open(&mut policy, 0);
+    policy.lanes[lane].window = 1280;
+    policy.lanes[lane].end = Some(1005);
+    receive(&mut policy, lane, 10, false);
+    assert_eq!(policy.patience(), 10);
+    assert!(matches!(policy.poll(29), ReadStep::Receive { .. }));
+    assert!(matches!(policy.poll(30), ReadStep::Open { start: 30, .. }));
+    // Blocks that are kept are crossed, up to a quarter of what was asked for.
+    for (kept, comes) in [(320, true), (330, true), (340, false)] {
+        for (block, slot) in (1..).zip(10..50) {
+            policy.slots[slot] = Slot {
+                block: (block * 10 < kept).then_some(block),
+                len: 10,
+                used: 1,
+            };
+        }
+        let step = policy.poll(kept);
+        let receives = matches!(step, ReadStep::Receive { .. });
+        assert_eq!(receives, comes, "{kept}: {step:?}");
+    }
+}
+
+#[test]
+fn what_is_asked_for_grows_with_what_was_read_from_where_it_began() {
+    let mut model = Model::with(large(), 4000);
+    let mut position = 2000;
+    while position < 3500 {
+        position += model.read(position, 10).len() as u64;
+    }
+    assert_eq!(model.requests, [(2000, 80), (2080, 320), (2400, 1280)]);
+}
+
+#[test]
+fn a_request_ends_with_a_block_wherever_it_begins() {
+    let mut policy = ReadAhead::new(config());
+    let lane = open(&mut policy, 0);
+    receive(&mut policy, lane, 4, false);
+    policy.handle_closed(lane);
+    let step = policy.poll(7);
+    let ReadStep::Open { start, len, .. } = step else {
+        panic!("{step:?}");
+    };
+    // It leads on from a first request, so four of those; and not into a block's midst.
+    assert_eq!((start, len), (4, Some(156)));
+}
+
+#[test]
+fn what_is_kept_and_will_be_ends_a_request() {
+    // Blocks in the order in which they go.
+    let until_kept = |kept: [u64; 8], start, end, leads_on| {
+        let mut policy = ReadAhead::new(config());
+        for ((slot, block), used) in policy.slots.iter_mut().zip(kept).zip(1..) {
+            *slot = Slot {
+                block: Some(block),
+                len: 10,
+                used,
+            };
+        }
+        policy.complete_length = Some(5000);
+        assert_eq!(policy.patience(), 10);
+        policy.until_kept(start, end, leads_on)
+    };
+    // Three blocks come before the fourth is reached: with three to go before it, it stays.
+    assert_eq!(
+        until_kept([96, 97, 98, 3, 90, 91, 92, 93], 0, 160, false),
+        30
+    );
+    assert_eq!(
+        until_kept([96, 97, 3, 98, 90, 91, 92, 93], 0, 160, false),
+        160
+    );
+    // Of those, one that is kept need not come: one less has to go.
+    assert_eq!(until_kept([96, 1, 3, 98, 90, 91, 92, 93], 0, 40, true), 30);
+    assert_eq!(until_kept([96, 3, 1, 98, 90, 91, 92, 93], 0, 40, true), 40);
+    // A quarter of what is asked for may be kept, wherever that is.
+    assert_eq!(
+        until_kept([90, 91, 92, 93, 94, 95, 101, 102], 1000, 1080, true),
+        1080
+    );
+    assert_eq!(
+        until_kept([90, 91, 92, 93, 94, 101, 102, 103], 1000, 1080, true),
+        1010
+    );
+}
