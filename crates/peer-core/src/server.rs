@@ -460,7 +460,7 @@ impl ServerConnection {
             self.searched = 0;
             self.start = 0;
             self.filled = 0;
-        } else if self.filled == self.buffer.len() && self.start > 0 {
+        } else if self.filled == self.buffer.len() {
             self.buffer.copy_within(self.start.., 0);
             self.filled -= self.start;
             self.searched = self.searched.saturating_sub(self.start);
@@ -531,7 +531,7 @@ impl ServerConnection {
             Expiry::NotYet => return,
             Expiry::Renewed => {
                 // A stranger's one deadline was given once more, not once more for each request.
-                if !self.authorized && self.stranger.is_some_and(|s| s.deadline == deadline) {
+                if self.stranger.is_some_and(|s| s.deadline == deadline) {
                     self.stranger = self.armed;
                 }
                 return;

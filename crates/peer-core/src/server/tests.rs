@@ -157,8 +157,8 @@ fn the_buffer_is_as_large_as_the_head_needs() {
         peer.sent.clear();
         assert_eq!(peer.receive(with_padding(length).as_bytes()), None);
         assert!(peer.sent.starts_with(b"HTTP/1.1 200 OK\r\n"), "{length}");
-        assert!(peer.connection.buffer.len() >= length);
-        assert!(peer.connection.buffer.len() < 2 * length);
+        // Twice as large each time, so that a long head is moved a few times alone.
+        assert_eq!(peer.connection.buffer.len(), length.next_power_of_two());
     }
     assert_eq!(peer.connection.buffer.capacity(), HEAD_BYTES_MAX);
     let too_long = with_padding(HEAD_BYTES_MAX + 1);
@@ -663,6 +663,139 @@ fn the_origin_of_a_request_is_not_that_of_the_next() {
     let sent = String::from_utf8_lossy(&peer.sent);
     assert!(sent.starts_with("HTTP/1.1 400 "), "{sent}");
     assert!(!sent.contains("Access-Control"), "{sent}");
+}
+
+/// What a bridge makes of one request: what is presented, why it is refused whatever that is
+/// worth, and the answer's status. Only `cap/a` is worth something, and resolves.
+fn at_a_bridge(connection: &mut ServerConnection, request: &str) -> (String, Option<Foreign>, u16) {
+    let now = Now::new(Instant::now(), SystemTime::UNIX_EPOCH);
+    let buffer = connection.receive_buffer();
+    buffer[..request.len()].copy_from_slice(request.as_bytes());
+    connection.handle_received(now, request.len());
+    let Output::Authorize { token } = connection.poll_output() else {
+        panic!("{request}: {:?}", connection.poll_output());
+    };
+    let presented = String::from_utf8(token.to_vec()).unwrap();
+    let foreign = connection.foreign();
+    let authorization = match &*presented {
+        "cap/a" => Authorization::Granted,
+        _ => Authorization::Denied,
+    };
+    connection.handle_authorized(now, authorization);
+    if let Output::Resolve { handle } = connection.poll_output() {
+        assert_eq!(handle, "a");
+        assert!(connection.is_authorized());
+        let empty = SourceInfo {
+            complete_length: Some(0),
+            ..SourceInfo::default()
+        };
+        connection.handle_source(now, Some(empty));
+    }
+    assert!(matches!(connection.poll_output(), Output::Send { .. }));
+    connection.handle_sent(now, 0);
+    (presented, foreign, connection.status().unwrap().code())
+}
+
+fn bridge() -> ServerConnection {
+    let now = Now::new(Instant::now(), SystemTime::UNIX_EPOCH);
+    let mut origins = AllowedOrigins::default();
+    origins.allow("https://a.example").unwrap();
+    ServerConnection::new(ServerConfig::default(), 1, now)
+        .with_access(Access::Capability)
+        .with_allowed_origins(origins)
+}
+
+#[test]
+fn a_bridge_lets_in_by_the_target_from_here_and_from_no_foreign_page() {
+    const HERE: &str = "Host: 127.0.0.1:8\r\n";
+    let (own, host, origin) = (None, Some(Foreign::Host), Some(Foreign::Origin));
+    for (target, fields, presented, foreign, status) in [
+        ("/cap/a", "", "cap/a", own, 200),
+        ("http://localhost:8/cap/a", "", "cap/a", own, 200),
+        ("/cap/b", "", "cap/b", own, 403),
+        ("/cap", "", "", own, 403),
+        ("http://a.example/cap/a", "", "cap/a", host, 403),
+        (
+            "/cap/a",
+            "Origin: http://127.0.0.1:8\r\n",
+            "cap/a",
+            own,
+            200,
+        ),
+        ("/cap/a", "Origin: https://a.example\r\n", "cap/a", own, 200),
+        (
+            "/cap/a",
+            "Origin: https://b.example\r\n",
+            "cap/a",
+            origin,
+            403,
+        ),
+        (
+            "/cap/a",
+            "Origin: http://127.0.0.1:9\r\n",
+            "cap/a",
+            origin,
+            403,
+        ),
+        (
+            "/cap/a",
+            "Origin: https://127.0.0.1:8\r\n",
+            "cap/a",
+            origin,
+            403,
+        ),
+        ("/cap/a", "Origin: null\r\n", "cap/a", origin, 403),
+        ("/cap/a", "Sec-Fetch-Site: none\r\n", "cap/a", own, 200),
+        (
+            "/cap/a",
+            "Sec-Fetch-Site: same-origin\r\n",
+            "cap/a",
+            own,
+            200,
+        ),
+        (
+            "/cap/a",
+            "Sec-Fetch-Site: same-site\r\n",
+            "cap/a",
+            origin,
+            403,
+        ),
+        (
+            "/cap/a",
+            "Sec-Fetch-Site: cross-site\r\n",
+            "cap/a",
+            origin,
+            403,
+        ),
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\n{HERE}{fields}\r\n");
+        let got = at_a_bridge(&mut bridge(), &request);
+        assert_eq!(got, (presented.to_owned(), foreign, status), "{request}");
+    }
+    let two = "Origin: https://a.example\r\nOrigin: https://a.example\r\n";
+    for (start, foreign) in [
+        ("GET /cap/a HTTP/1.1\r\nHost: a.example\r\n", host),
+        ("GET /cap/a HTTP/1.0\r\n", host),
+        (&*format!("GET /cap/a HTTP/1.1\r\n{HERE}{two}"), origin),
+    ] {
+        let mut connection = bridge();
+        let got = at_a_bridge(&mut connection, &format!("{start}\r\n"));
+        assert_eq!(got, ("cap/a".to_owned(), foreign, 403), "{start}");
+        assert!(!connection.is_authorized());
+    }
+}
+
+#[test]
+fn a_request_from_elsewhere_says_nothing_of_the_next() {
+    let mut connection = bridge();
+    let host = Some(Foreign::Host);
+    for (name, foreign, status) in [("a.example", host, 403), ("localhost", None, 200)] {
+        let request = format!("GET /cap/a HTTP/1.1\r\nHost: {name}\r\n\r\n");
+        let got = at_a_bridge(&mut connection, &request);
+        assert_eq!(got, ("cap/a".to_owned(), foreign, status));
+        assert_eq!(connection.foreign(), None, "between two requests");
+    }
+    assert!(connection.is_authorized());
 }
 
 #[test]
