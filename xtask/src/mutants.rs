@@ -28,6 +28,9 @@ const CAUGHT_LEAST: usize = 90;
 /// change takes 3 s; where others keep the machine busy, cargo-mutants measures that and waits longer.
 const TIMEOUT: &str = "30";
 
+/// What building may take, in seconds: a table that is worked out by the compiler can be endless, too.
+const BUILD_TIMEOUT: &str = "300";
+
 /// How many mutants are tested at the same time at most: each has a copy of the tree and builds there.
 const JOBS_MAX: usize = 4;
 
@@ -79,6 +82,7 @@ fn test(name: &str, part: &Part, excused: &[String]) -> Result<Done, String> {
     cargo
         .args(["mutants", "--package", name])
         .args(["--minimum-test-timeout", TIMEOUT])
+        .args(["--build-timeout", BUILD_TIMEOUT])
         .args(["--jobs", &jobs.min(JOBS_MAX).to_string()]);
     match part {
         Part::Whole => {}

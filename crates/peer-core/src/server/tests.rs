@@ -68,6 +68,7 @@ impl Peer {
                     self.connection.handle_source(self.now, source);
                 }
                 Output::Send { bytes } => {
+                    assert!(!bytes.is_empty(), "nothing to send");
                     self.sent.extend_from_slice(bytes);
                     self.connection.handle_sent(self.now, 0);
                 }
@@ -823,6 +824,52 @@ fn debug_tells_the_state_and_nothing_that_came() {
             assert!(!debug.contains(secret), "{debug}");
         }
     }
+}
+
+#[test]
+fn a_stream_without_chunks_ends_with_the_connection() {
+    for content in ["", "a", "abcdefg"] {
+        let mut peer = Peer::new(content);
+        peer.length = None;
+        let request = "GET /track/a HTTP/1.0\r\nAuthorization: Bearer t\r\n\r\n";
+        assert_eq!(
+            peer.receive(request.as_bytes()),
+            Some(CloseReason::Finished)
+        );
+        let answers = peer.answers();
+        let (head, sent) = answers.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert!(!head.contains("Content-Length"), "{head}");
+        assert_eq!(sent, content);
+    }
+}
+
+#[test]
+fn an_app_that_fails_before_there_is_a_source_is_a_500() {
+    let mut peer = Peer::new("abc");
+    let request = get("");
+    peer.connection.receive_buffer()[..request.len()].copy_from_slice(request.as_bytes());
+    peer.connection.handle_received(peer.now, request.len());
+    peer.connection
+        .handle_authorized(peer.now, Authorization::Granted);
+    peer.connection.handle_source_failed(peer.now);
+    assert_eq!(peer.receive(b""), None);
+    let answers = peer.answers();
+    assert!(answers.starts_with("HTTP/1.1 500 "), "{answers}");
+    // And when it is over, it is over for the reason that there was.
+    peer.connection.handle_eof(peer.now);
+    let over = format!("{:?}", peer.connection.poll_output());
+    assert!(over.starts_with("Close"), "{over}");
+    peer.connection.handle_source_failed(peer.now);
+    assert_eq!(format!("{:?}", peer.connection.poll_output()), over);
+}
+
+#[test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "not asked for")]
+fn progress_where_nothing_is_sent_is_a_bug() {
+    let mut peer = Peer::new("");
+    peer.connection.handle_progress(peer.now);
 }
 
 #[test]
