@@ -817,6 +817,10 @@ fn debug_tells_the_state_and_nothing_that_came() {
     look(&peer.connection);
     peer.connection.handle_source_failed(peer.now);
     look(&peer.connection);
+    let mut pipelined = Peer::new("abc");
+    assert_eq!(pipelined.receive((get("") + "GET /").as_bytes()), None);
+    let debug = format!("{:?}", pipelined.connection);
+    assert!(debug.contains("received: 5,"), "{debug}");
     let names = ["head", "authorize", "resolve", "stream from 0", "answer"];
     for (debug, name) in seen.iter().zip(names) {
         assert!(debug.contains(&format!("state: {name}")), "{debug}");
@@ -841,6 +845,25 @@ fn a_stream_without_chunks_ends_with_the_connection() {
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
         assert!(!head.contains("Content-Length"), "{head}");
         assert_eq!(sent, content);
+    }
+}
+
+#[test]
+fn whoever_sends_more_than_is_read_gets_its_answer_before_the_end() {
+    let close = get("Connection: close\r\n");
+    let large = get("Content-Length: 100000\r\n");
+    for (request, end) in [
+        (close.clone(), Some(CloseReason::Finished)),
+        (close + "x", None),
+        (large.clone(), None),
+        (large + "x", None),
+    ] {
+        let mut peer = Peer::new("0123456789");
+        assert_eq!(peer.receive(request.as_bytes()), end, "{request}");
+        assert!(peer.answers().ends_with("0123456789"), "{request}");
+        let armed = peer.connection.poll_timeout();
+        let lingers = armed.is_some_and(|(deadline, _)| deadline == Deadline::Linger);
+        assert_eq!(lingers, end.is_none(), "{request}");
     }
 }
 
