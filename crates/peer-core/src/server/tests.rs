@@ -867,6 +867,111 @@ fn whoever_sends_more_than_is_read_gets_its_answer_before_the_end() {
     }
 }
 
+/// The head that a request for `source` is answered with, and whether content follows.
+fn head_of(method: &str, fields: &str, source: SourceInfo<'_>) -> (String, bool) {
+    let mut peer = Peer::new("");
+    let request = get(fields).replacen("GET", method, 1);
+    peer.connection.receive_buffer()[..request.len()].copy_from_slice(request.as_bytes());
+    peer.connection.handle_received(peer.now, request.len());
+    peer.connection
+        .handle_authorized(peer.now, Authorization::Granted);
+    peer.connection.handle_source(peer.now, Some(source));
+    let (head, content) = match peer.connection.poll_output() {
+        Output::Send { bytes } => (bytes, false),
+        Output::SendSource { prefix, .. } => (prefix, true),
+        other => panic!("{other:?}"),
+    };
+    (String::from_utf8(head.to_vec()).unwrap(), content)
+}
+
+#[test]
+fn validators_and_types_are_told_to_whom_they_are_news() {
+    let modified = peer_proto::HttpDate::parse(b"Sun, 06 Nov 1994 08:49:37 GMT");
+    let tag = peer_proto::EntityTag::strong("v").ok();
+    let since = "If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    for (fields, tag, status, dated, typed) in [
+        ("", tag, 200, true, true),
+        ("Range: bytes=0-1\r\n", tag, 206, true, true),
+        (
+            "Range: bytes=0-1\r\nIf-Range: \"v\"\r\n",
+            tag,
+            206,
+            false,
+            false,
+        ),
+        (
+            "Range: bytes=0-1\r\nIf-Range: \"w\"\r\n",
+            tag,
+            200,
+            true,
+            true,
+        ),
+        (
+            "Range: bytes=0-1,4-5\r\nIf-Range: \"v\"\r\n",
+            tag,
+            206,
+            true,
+            false,
+        ),
+        ("If-None-Match: \"v\"\r\n", tag, 304, false, false),
+        (since, tag, 304, false, false),
+        (since, None, 304, true, false),
+    ] {
+        let source = SourceInfo {
+            complete_length: Some(10),
+            content_type: Some("audio/mpeg"),
+            validators: Validators {
+                entity_tag: tag,
+                last_modified: modified,
+            },
+        };
+        let (head, content) = head_of("GET", fields, source);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        assert_eq!(
+            head.contains("\r\nETag: \"v\"\r\n"),
+            tag.is_some(),
+            "{head}"
+        );
+        let date = "\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+        assert_eq!(head.contains(date), dated, "{fields}{head}");
+        let (own, _parts) = head.split_once("\r\n\r\n").unwrap();
+        assert_eq!(
+            own.contains("\r\nContent-Type: audio/mpeg"),
+            typed,
+            "{head}"
+        );
+        assert_eq!(content, status != 304);
+        assert!(!head_of("HEAD", fields, source).1);
+    }
+}
+
+#[test]
+fn what_is_no_media_type_is_not_passed_on() {
+    let longest = "a".repeat(255);
+    let longer = longest.clone() + "a";
+    for (content_type, expected) in [
+        (Some("audio/mpeg"), "audio/mpeg"),
+        (Some(&*longest), &*longest),
+        (Some(&*longer), "application/octet-stream"),
+        (Some("a\r\nX: y"), "application/octet-stream"),
+        (None, "application/octet-stream"),
+    ] {
+        let source = SourceInfo {
+            complete_length: None,
+            content_type,
+            ..SourceInfo::default()
+        };
+        let (head, content) = head_of("GET", "", source);
+        assert!(
+            head.contains(&format!("\r\nContent-Type: {expected}\r\n")),
+            "{head}"
+        );
+        assert!(content);
+        let (head, content) = head_of("HEAD", "", source);
+        assert!(head.ends_with("\r\n\r\n") && !content, "{head}");
+    }
+}
+
 #[test]
 fn an_app_that_fails_before_there_is_a_source_is_a_500() {
     let mut peer = Peer::new("abc");
