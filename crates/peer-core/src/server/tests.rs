@@ -867,6 +867,31 @@ fn whoever_sends_more_than_is_read_gets_its_answer_before_the_end() {
     }
 }
 
+#[test]
+fn what_is_too_long_is_refused_when_that_shows_however_it_comes() {
+    use peer_proto::limits::START_LINE_BYTES_MAX;
+    let line = "GET /".to_owned() + &"a".repeat(HEAD_BYTES_MAX);
+    let fields = "GET / HTTP/1.1\r\nA: ".to_owned() + &"a".repeat(HEAD_BYTES_MAX);
+    for (text, fits, status) in [
+        (line, START_LINE_BYTES_MAX, Status::UriTooLong),
+        (
+            fields,
+            HEAD_BYTES_MAX - 1,
+            Status::RequestHeaderFieldsTooLarge,
+        ),
+    ] {
+        for step in [1, 100, 5000] {
+            let mut peer = Peer::new("");
+            for piece in text.as_bytes()[..fits].chunks(step) {
+                assert_eq!(peer.receive(piece), None);
+            }
+            assert_eq!(peer.connection.status(), None, "{step}");
+            peer.receive(b"a");
+            assert_eq!(peer.connection.status(), Some(status), "{step}");
+        }
+    }
+}
+
 /// The head that a request for `source` is answered with, and whether content follows.
 fn head_of(method: &str, fields: &str, source: SourceInfo<'_>) -> (String, bool) {
     let mut peer = Peer::new("");
