@@ -549,6 +549,7 @@ mod tests {
         assert_eq!(attempt.want, bytes(5, None));
         let version = attempt.version.unwrap();
         assert_eq!(version, answer(Some("v"), Some(10)).version());
+        assert_eq!(scene.transfer.version(), Some(version));
         assert!(attempt.answer_by.is_some());
         scene.end(Some(answer(Some("v"), None)), 5, done(false));
         assert_eq!(
@@ -596,6 +597,12 @@ mod tests {
         let mut scene = Scene::new(bytes(0, None), RetryPolicy::MEND);
         scene.end(None, 0, Err(Setback::Network("refused")));
         assert_eq!(scene.failed(), Setback::Network("refused"));
+        // What has begun is mended all the same.
+        let mut scene = Scene::new(bytes(0, None), RetryPolicy::MEND);
+        let told = Some(answer(Some("v"), Some(10)));
+        scene.end(told, 2, Err(Setback::Network("reset")));
+        scene.wait();
+        assert_eq!(scene.attempt().want, bytes(2, None));
     }
 
     #[test]

@@ -868,6 +868,44 @@ fn whoever_sends_more_than_is_read_gets_its_answer_before_the_end() {
 }
 
 #[test]
+fn what_a_request_is_answered_with() {
+    let chunked = |size: &str| get("Transfer-Encoding: chunked\r\n") + size + "\r\n";
+    let old = |fields: &str| get(fields).replace("HTTP/1.1", "HTTP/1.0");
+    let page = "Origin: https://a\r\n";
+    let preflight = page.to_owned() + "Access-Control-Request-Method: GET\r\n";
+    for (request, status) in [
+        (get("").replace("1.1", "2.0"), 505),
+        (get("").replace("Host: h\r\n", ""), 400),
+        (old("").replace("Host: h\r\n", ""), 200),
+        (get("Expect: 100-continue\r\n"), 200),
+        (get("Expect: a-miracle\r\n"), 417),
+        (old("Expect: a-miracle\r\n"), 200),
+        // A chunk that is more than is read is not waited for.
+        (chunked("4001"), 200),
+        (chunked("3ffb"), 200),
+        (get(page), 200),
+        (get(&preflight), 200),
+        (get(&preflight).replace("GET", "OPTIONS"), 204),
+        (get(page).replace("GET", "OPTIONS"), 405),
+        (get("").replace("GET", "POST"), 405),
+        (get("").replace("GET", "BREW"), 501),
+    ] {
+        let mut peer = for_pages();
+        peer.receive(request.as_bytes());
+        let got = peer.connection.status().map(Status::code);
+        assert_eq!(got, Some(status), "{request}");
+    }
+    let mut peer = for_pages();
+    assert_eq!(peer.receive(chunked("3ffa").as_bytes()), None);
+    assert_eq!(peer.connection.status(), None, "all of it may be read");
+    // Nobody has to wait with content that there is none of.
+    let mut peer = for_pages();
+    let empty = get("Expect: 100-continue\r\nContent-Length: 0\r\n");
+    assert_eq!(peer.receive(empty.repeat(2).as_bytes()), None);
+    assert_eq!(peer.answers().matches("HTTP/1.1 200 OK").count(), 2);
+}
+
+#[test]
 fn what_is_too_long_is_refused_when_that_shows_however_it_comes() {
     use peer_proto::limits::START_LINE_BYTES_MAX;
     let line = "GET /".to_owned() + &"a".repeat(HEAD_BYTES_MAX);
