@@ -15,7 +15,7 @@ use super::{
     ALONE, Log, PATIENCE, ProcessorTime, TOKEN, alone_with, deserted, eventually, fetch_exact, get,
     limited, measured, request, resolver, server_threads, short_deadlines, skip,
 };
-use crate::capability::this_program;
+use crate::capability::{Capability, has, this_program};
 
 fn server(deadlines: ServerConfig) -> PeerServer {
     PeerServer::builder(TOKEN, resolver(1 << 20))
@@ -181,6 +181,10 @@ fn threads() {
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| is_owned_by_root(&own));
     if std::env::var_os(ALONE).is_none() && !is_root {
         return skip("limiting threads for one process takes root, and Linux");
+    }
+    // An emulator has threads of its own, and its own words for none to be had.
+    if !has(&[Capability::NotEmulated]) {
+        return;
     }
     let ran = alone_with(name, |own| {
         let mut python = Command::new("python3");
