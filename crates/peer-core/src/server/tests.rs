@@ -800,6 +800,18 @@ fn a_request_from_elsewhere_says_nothing_of_the_next() {
 }
 
 #[test]
+fn a_bridge_answers_preflights_of_allowed_origins_alone() {
+    for (origin, status) in [("", 405), ("Origin: https://a.example\r\n", 204)] {
+        let request = format!(
+            "OPTIONS /cap/a HTTP/1.1\r\nHost: localhost\r\n{origin}\
+             Access-Control-Request-Method: GET\r\n\r\n"
+        );
+        let got = at_a_bridge(&mut bridge(), &request);
+        assert_eq!(got, ("cap/a".to_owned(), None, status));
+    }
+}
+
+#[test]
 fn debug_tells_the_state_and_nothing_that_came() {
     let mut peer = Peer::new("abc");
     let mut seen = Vec::new();
@@ -896,8 +908,10 @@ fn what_a_request_is_answered_with() {
         assert_eq!(got, Some(status), "{request}");
     }
     let mut peer = for_pages();
-    assert_eq!(peer.receive(chunked("3ffa").as_bytes()), None);
-    assert_eq!(peer.connection.status(), None, "all of it may be read");
+    for piece in [chunked("3ffa").as_bytes(), b"x"] {
+        assert_eq!(peer.receive(piece), None);
+        assert_eq!(peer.connection.status(), None, "all of it may be read");
+    }
     // Nobody has to wait with content that there is none of.
     let mut peer = for_pages();
     let empty = get("Expect: 100-continue\r\nContent-Length: 0\r\n");
