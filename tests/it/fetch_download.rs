@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    process::Command,
     sync::{Arc, mpsc::channel},
     time::Duration,
 };
@@ -12,6 +13,7 @@ use cranpose_services::peer::{
     RetryPolicy,
 };
 
+use crate::capability::{Capability, has};
 use crate::fetch_script::{Act, Script, answer};
 
 /// A directory of its own, removed with everything in it.
@@ -277,27 +279,26 @@ fn what_is_not_ours_is_left_alone() {
     assert_eq!(scratch.names(), ["a.bin.part"]);
 }
 
-/// What is no plain file would be gone when the finished file takes its name.
-#[cfg(unix)]
+/// What is no plain file would be gone when the finished file takes its name. Tried by a link to it, as
+/// that alone would be gone then.
 #[test]
 fn a_device_is_not_replaced() {
+    if !has(&[Capability::FullDevice]) {
+        return;
+    }
     let scratch = Scratch::new("device");
-    let socket = scratch.0.join("socket");
-    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    let link = scratch.0.join("link");
-    std::os::unix::fs::symlink(&socket, &link).unwrap();
-    let before = scratch.names();
+    let mut link = Command::new("ln");
+    link.args(["-s", "/dev/full"]).arg(scratch.target());
+    assert!(link.status().unwrap().success());
     let resolver =
         |_: &str| Some(Arc::new(BytesSource::new(b"new".to_vec())) as Arc<dyn ByteSource>);
     let server = PeerServer::start("127.0.0.1:0", "secret", Arc::new(resolver)).unwrap();
-    let client = client(server.local_addr());
-    for target in [&socket, &link] {
-        match client.download("a", target) {
-            Err(PeerError::Io(error)) => assert_eq!(error.kind(), io::ErrorKind::InvalidInput),
-            other => panic!("{other:?}"),
-        }
+    match client(server.local_addr()).download("a", scratch.target()) {
+        Err(PeerError::Io(error)) => assert_eq!(error.kind(), io::ErrorKind::InvalidInput),
+        other => panic!("{other:?}"),
     }
-    assert_eq!(scratch.names(), before);
+    assert_eq!(scratch.names(), ["a.bin"]);
+    assert!(fs::symlink_metadata(scratch.target()).unwrap().is_symlink());
 }
 
 #[test]

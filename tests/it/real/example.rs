@@ -5,6 +5,8 @@ use std::path::Path;
 
 use peer_tests::raw::RawPeer;
 
+use crate::capability::{Capability, has};
+
 use super::harness::{Scratch, Share, assert_same, noise, peer, program, run, succeed};
 use super::media::{FLAC, M4A, MP3, OGG, WAV};
 
@@ -256,9 +258,11 @@ fn gets_ranges() {
 }
 
 /// What is no plain file is written to, and not replaced.
-#[cfg(target_os = "linux")]
 #[test]
 fn writes_to_a_pipe_by_its_name() {
+    if !has(&[Capability::OwnNumbers]) {
+        return;
+    }
     let Some(setting) = Setting::new() else {
         return;
     };
