@@ -608,17 +608,22 @@ fn unsatisfiable() {
 }
 
 #[test]
-fn a_whole_tells_what_there_is_of_a_part() {
+fn an_answer_tells_what_there_is_of_a_part() {
     let now = Instant::now();
     for (len, expected) in [(None, 2), (Some(5), 2), (Some(2), 2), (Some(1), 1)] {
-        let mut fetch = Asking::from(content(8, len)).fetch(FetchTimeouts::default(), now);
-        fetch.handle_sent(now, sent_len(&fetch));
-        let head = head(200, "Content-Length: 10");
-        fetch.receive_buffer()[..head.len()].copy_from_slice(head.as_bytes());
-        fetch.handle_received(now, head.len());
-        let answer = fetch.answer().unwrap();
-        assert_eq!(answer.complete_length, Some(10));
-        assert_eq!(answer.expected, Some(expected), "{len:?}");
+        let part = format!(
+            "Content-Length: {expected}|Content-Range: bytes 8-{}/10",
+            7 + expected
+        );
+        for head in [head(200, "Content-Length: 10"), head(206, &part)] {
+            let mut fetch = Asking::from(content(8, len)).fetch(FetchTimeouts::default(), now);
+            fetch.handle_sent(now, sent_len(&fetch));
+            fetch.receive_buffer()[..head.len()].copy_from_slice(head.as_bytes());
+            fetch.handle_received(now, head.len());
+            let answer = fetch.answer().unwrap();
+            assert_eq!(answer.complete_length, Some(10));
+            assert_eq!(answer.expected, Some(expected), "{len:?}");
+        }
     }
 }
 
