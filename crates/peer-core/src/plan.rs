@@ -337,7 +337,10 @@ mod tests {
             ("Range: bytes=0-\r\n", close.clone()),
             ("Range: bytes=0-4\r\n", close.clone()),
             ("Range: bytes=-5\r\n", close.clone()),
-            ("Range: bytes=5-6,8-9\r\n", close),
+            ("Range: bytes=5-6,8-9\r\n", close.clone()),
+            ("Range: bytes=6-5\r\n", close.clone()),
+            ("Range: bytes=1-\r\nRange: bytes=1-\r\n", close.clone()),
+            ("Range: bytes=1-\r\nIf-Range: \"other\"\r\n", close),
             ("Range: bytes=1-\r\n", Plan::Unsatisfiable(None)),
             ("Range: bytes=5-6,\r\n", Plan::Unsatisfiable(None)),
         ] {
