@@ -509,9 +509,10 @@ impl Sequence {
     }
 }
 
-/// As the free functions retry, with pauses that suit a table.
+/// As the free functions retry, with pauses that suit a table, and with patience for slow machines.
 fn quick_retry() -> RetryPolicy {
     let mut retry = RetryPolicy::MEND;
+    retry.patience = PATIENCE;
     retry.pause = Duration::from_millis(2);
     retry.pause_max = Duration::from_millis(10);
     retry
