@@ -1,11 +1,14 @@
 //! The switch in every order of its threads: no cancellation and no value is lost.
 
-use std::{io, time::Duration};
+use std::io;
 
 use loom::thread;
 
 use super::*;
-use crate::{stream::Stream, sync::models::explore};
+use crate::{
+    stream::Stream,
+    sync::models::{explore, without_timeouts},
+};
 
 /// A stream that only tells whether it was hung up.
 #[derive(Default)]
@@ -24,17 +27,7 @@ impl Stream for Line {
         Ok(buf.len())
     }
 
-    fn set_read_timeout(&self, _: Option<Duration>) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn set_write_timeout(&self, _: Option<Duration>) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn shutdown_write(&self) -> io::Result<()> {
-        Ok(())
-    }
+    without_timeouts!();
 
     fn hang_up(&self) {
         assert!(!self.returned.load(Ordering::Relaxed), "after the watch");

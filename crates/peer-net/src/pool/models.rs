@@ -3,7 +3,6 @@
 use std::{
     io,
     sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
 };
 
 use loom::thread;
@@ -12,7 +11,10 @@ use super::*;
 use crate::{
     client_connect::ClientStream,
     stream::Stream,
-    sync::{AtomicBool, Ordering, models::explore},
+    sync::{
+        AtomicBool, Ordering,
+        models::{explore, without_timeouts},
+    },
 };
 
 /// A stream that only tells whether somebody uses it.
@@ -51,17 +53,7 @@ impl Stream for Line {
         Ok(buf.len())
     }
 
-    fn set_read_timeout(&self, _: Option<Duration>) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn set_write_timeout(&self, _: Option<Duration>) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn shutdown_write(&self) -> io::Result<()> {
-        Ok(())
-    }
+    without_timeouts!();
 
     fn hang_up(&self) {}
 }

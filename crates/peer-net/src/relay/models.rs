@@ -16,7 +16,7 @@ use crate::{
     client_connect::{ClientStream, Connect},
     remote_source::RemoteSource,
     stream::Stream,
-    sync::models::explore,
+    sync::models::{explore, without_timeouts},
 };
 
 /// How the peer answers one request after the other; the last one again and again.
@@ -97,17 +97,7 @@ impl Stream for Line {
         Ok(buf.len())
     }
 
-    fn set_read_timeout(&self, _: Option<Duration>) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn set_write_timeout(&self, _: Option<Duration>) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn shutdown_write(&self) -> io::Result<()> {
-        Ok(())
-    }
+    without_timeouts!();
 
     fn hang_up(&self) {}
 }

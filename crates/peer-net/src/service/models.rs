@@ -8,7 +8,10 @@ use peer_core::admission::Limits;
 
 use super::*;
 use crate::{
-    sync::{Condvar, models::explore},
+    sync::{
+        Condvar,
+        models::{explore, without_timeouts},
+    },
     token_set::TokenGrant,
 };
 
@@ -35,17 +38,7 @@ impl Stream for Line {
         Ok(buf.len())
     }
 
-    fn set_read_timeout(&self, _: Option<Duration>) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn set_write_timeout(&self, _: Option<Duration>) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn shutdown_write(&self) -> io::Result<()> {
-        Ok(())
-    }
+    without_timeouts!();
 
     fn hang_up(&self) {
         *lock(&self.hung_up) = true;

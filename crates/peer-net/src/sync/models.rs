@@ -40,3 +40,22 @@ pub(crate) fn explore(preemptions: Option<usize>, model: impl Fn() + Send + Sync
     // A model of one order has no threads that meet: it shows nothing.
     assert!(orders > 1, "{name}: {orders} orders");
 }
+
+/// For the `impl` of a model's [`Stream`](crate::stream::Stream): what makes no difference where no time
+/// passes, and where no peer looks for the end of one half.
+macro_rules! without_timeouts {
+    () => {
+        fn set_read_timeout(&self, _: Option<std::time::Duration>) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn set_write_timeout(&self, _: Option<std::time::Duration>) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn shutdown_write(&self) -> std::io::Result<()> {
+            Ok(())
+        }
+    };
+}
+pub(crate) use without_timeouts;
