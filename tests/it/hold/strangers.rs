@@ -16,7 +16,7 @@ use cranpose_services::peer::{Limits, PeerServer};
 use peer_net::stream::Stream;
 use peer_tests::{
     memory::{Faults, MemoryStream, pair},
-    raw::RawPeer,
+    raw::{RawPeer, ReadError},
 };
 
 use super::{
@@ -128,10 +128,23 @@ struct SlowTransfer {
 }
 
 impl SlowTransfer {
+    /// Asks until it is let in: in a rush from the peer's own address, all places of that address may be
+    /// taken by connections whose threads had no turn yet. The oldest of them goes then, whoever it is,
+    /// and a client asks again.
     fn start(address: SocketAddr) -> Self {
-        let mut peer = RawPeer::connect(address).unwrap();
-        peer.send(&request("any", TOKEN, "")).unwrap();
-        let head = peer.read_head().unwrap().unwrap();
+        let came = Instant::now();
+        let (mut peer, head) = loop {
+            let mut peer = RawPeer::connect(address).unwrap();
+            // A failure to send shows as an end to whoever reads.
+            let _ = peer.send(&request("any", TOKEN, ""));
+            match peer.read_head() {
+                Ok(Some(head)) => break (peer, head),
+                Ok(None) | Err(ReadError::Ended(_)) => {
+                    assert!(came.elapsed() < PATIENCE, "it was never let in");
+                }
+                Err(why) => panic!("{why}"),
+            }
+        };
         assert_eq!(head.status, 200);
         let hurry = Arc::new(AtomicBool::new(false));
         let hurries = Arc::clone(&hurry);
