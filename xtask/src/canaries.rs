@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! # Counts a truncated download as whole.
-//! by core
+//! by core fetch::
 //! by sim
 //! in crates/peer-core/src/fetch/verdict.rs
 //! <<<<
@@ -15,9 +15,13 @@
 //! the text to plant
 //! >>>>
 //! ```
+//!
+//! A check is `sim`, `laws`, `models`, or tests, of which those whose names hold a text: `core fetch::` are
+//! unit tests of peer-core, `it wire::` integration tests.
 
 use std::{
     collections::BTreeSet,
+    fmt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -30,14 +34,79 @@ use crate::{
 struct Canary {
     name: String,
     about: String,
-    by: Vec<String>,
+    by: Vec<Check>,
     edits: Vec<Edit>,
+}
+
+/// What may notice a canary.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Check {
+    /// The unit tests of a crate whose names hold a text.
+    Unit { package: String, filter: String },
+    /// The same of the integration tests.
+    Integration { filter: String },
+    /// The replayed laws.
+    Laws,
+    /// The models of what threads share.
+    Models,
+    /// Worlds of the simulator.
+    Simulator,
+}
+
+impl Check {
+    fn read(text: &str) -> Option<Self> {
+        let (what, filter) = text.split_once(' ').unwrap_or((text, ""));
+        let filter = filter.to_owned();
+        Some(match what {
+            "proto" | "core" | "net" => Self::Unit {
+                package: format!("peer-{what}"),
+                filter,
+            },
+            "it" => Self::Integration { filter },
+            "laws" => Self::Laws,
+            "models" => Self::Models,
+            "sim" => Self::Simulator,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, filter) = match self {
+            Self::Unit { package, filter } => (package.as_str(), filter.as_str()),
+            Self::Integration { filter } => ("it", filter.as_str()),
+            Self::Laws => ("laws", ""),
+            Self::Models => ("models", ""),
+            Self::Simulator => ("sim", ""),
+        };
+        f.write_str(format!("{what} {filter}").trim_end())
+    }
 }
 
 struct Edit {
     file: String,
     old: String,
     new: String,
+}
+
+impl Edit {
+    /// The file, its text, and its text with the bug.
+    fn planted(&self, tree: &Path) -> Result<(PathBuf, String, String), String> {
+        let path = tree.join(&self.file);
+        let text =
+            std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", self.file))?;
+        match text.matches(&self.old).count() {
+            1 => {
+                let bug = text.replace(&self.old, &self.new);
+                Ok((path, text, bug))
+            }
+            n => Err(format!(
+                "{}: {n} places to plant it:\n{}",
+                self.file, self.old
+            )),
+        }
+    }
 }
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
@@ -80,19 +149,16 @@ fn plant(canary: &Canary, tree: &Path, scratch: &Path) -> Result<Done, String> {
     let mut saved = Vec::new();
     let mut planted = Ok(());
     for edit in &canary.edits {
-        let path = tree.join(&edit.file);
-        let text =
-            std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", edit.file))?;
-        let places = text.matches(&edit.old).count();
-        if places != 1 {
-            planted = Err(format!(
-                "{}: {places} places to plant it:\n{}",
-                edit.file, edit.old
-            ));
-            break;
+        match edit.planted(tree) {
+            Ok((path, before, after)) => {
+                write(&path, &after)?;
+                saved.push((path, before));
+            }
+            Err(why) => {
+                planted = Err(why);
+                break;
+            }
         }
-        write(&path, &text.replace(&edit.old, &edit.new))?;
-        saved.push((path, text));
     }
     let outcome = planted.and_then(|()| {
         for check in &canary.by {
@@ -114,36 +180,41 @@ fn write(path: &Path, text: &str) -> Outcome {
 }
 
 /// Runs a check: the test that failed, if one did.
-fn caught_by(check: &str, tree: &Path, scratch: &Path) -> Result<Option<String>, String> {
+fn caught_by(check: &Check, tree: &Path, scratch: &Path) -> Result<Option<String>, String> {
     let mut cargo = Command::new(run::cargo().get_program());
     cargo
         .current_dir(tree)
         .env("CARGO_TARGET_DIR", scratch.join("target"))
         .env("RUST_BACKTRACE", "0");
-    match check.split_once(' ') {
-        None if check == "sim" => {
-            cargo.args(["run", "--quiet", "-p", "peer-tests", "--bin", "sim"]);
-            cargo.args(["--", "--seeds", "3000"]);
+    match check {
+        Check::Unit { package, filter } => {
+            cargo.args(["test", "--lib", "-p", package, filter]);
         }
-        None if check == "laws" => {
+        Check::Integration { filter } => {
+            cargo.args(["test", "-p", "peer-tests", "--test", "it", filter]);
+        }
+        Check::Laws => {
             cargo.args(["run", "--quiet", "-p", "peer-tests", "--bin", "laws"]);
         }
-        None if check == "models" => {
+        Check::Models => {
             models::explore(&mut cargo, &scratch.join("target"));
             cargo.arg("models::");
         }
-        None => {
-            cargo.args(["test", "--lib", "-p", &format!("peer-{check}")]);
-        }
-        Some((_, filter)) => {
-            cargo.args(["test", "-p", "peer-tests", "--test", "it", filter]);
+        Check::Simulator => {
+            cargo.args(["run", "--quiet", "-p", "peer-tests", "--bin", "sim"]);
+            cargo.args(["--", "--seeds", "3000"]);
         }
     }
     let output = cargo.output().map_err(|error| format!("cargo: {error}"))?;
-    if output.status.success() {
-        return Ok(None);
-    }
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        // A filter that nothing has in its name lets every canary live.
+        return if text.contains("test result: ok. 0 passed") {
+            Err(format!("{check}: no test of that name"))
+        } else {
+            Ok(None)
+        };
+    }
     if text.contains("could not compile") {
         let error = text.lines().find(|line| line.starts_with("error"));
         return Err(format!("does not compile: {}", error.unwrap_or_default()));
@@ -199,7 +270,10 @@ fn read(path: &Path) -> Result<Canary, String> {
         if let Some(about) = line.strip_prefix("# ") {
             canary.about = format!("{} {about}", canary.about).trim().to_owned();
         } else if let Some(check) = line.strip_prefix("by ") {
-            canary.by.push(check.to_owned());
+            let check = Check::read(check);
+            canary
+                .by
+                .push(check.ok_or_else(|| wrong(&format!("what is `{line}`?")))?);
         } else if let Some(name) = line.strip_prefix("in ") {
             file = name.to_owned();
         } else if line == "<<<<" {
@@ -224,4 +298,34 @@ fn read(path: &Path) -> Result<Canary, String> {
         return Err(wrong("incomplete"));
     }
     Ok(canary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_canary_has_its_place() {
+        let canaries = read_all().expect("each is complete");
+        assert!(canaries.len() >= 20, "{} canaries", canaries.len());
+        for edit in canaries.iter().flat_map(|canary| &canary.edits) {
+            let (_, before, after) = edit
+                .planted(&run::root())
+                .unwrap_or_else(|why| panic!("{why}"));
+            assert_ne!(before, after, "{}", edit.file);
+        }
+    }
+
+    #[test]
+    fn checks_are_known() {
+        let filter = "fetch::".to_owned();
+        let package = "peer-core".to_owned();
+        assert_eq!(
+            Check::read("core fetch::"),
+            Some(Check::Unit { package, filter })
+        );
+        let filter = String::new();
+        assert_eq!(Check::read("it"), Some(Check::Integration { filter }));
+        assert_eq!(Check::read("cores"), None);
+    }
 }
