@@ -35,6 +35,8 @@ pub(crate) enum Capability {
     SourceTree,
     /// `/dev/full`: what is written to it finds no room.
     FullDevice,
+    /// `ln -s` makes links, and they are seen to be links.
+    SymbolicLinks,
     /// A listener whose queue is full is silent: whoever connects waits in vain.
     SilentListener,
     /// A connection that its peer reset ends with an error, never as if it had ended in order.
@@ -55,6 +57,7 @@ const ALL: &[Capability] = &[
     Capability::Ipv6,
     Capability::SourceTree,
     Capability::FullDevice,
+    Capability::SymbolicLinks,
     Capability::SilentListener,
     Capability::ResetsShow,
     Capability::NetworkNamespaces,
@@ -120,6 +123,16 @@ impl Capability {
                     Ok(_) => Err("it has room".to_owned()),
                     Err(error) if error.kind() == ErrorKind::StorageFull => Ok(()),
                     Err(error) => Err(error.to_string()),
+                }
+            }
+            Self::SymbolicLinks => {
+                let link = std::env::temp_dir().join(format!("peer-{}-link", std::process::id()));
+                tried(Command::new("ln").args(["-s", "nowhere"]).arg(&link))?;
+                let is_link = std::fs::symlink_metadata(&link).map(|link| link.is_symlink());
+                std::fs::remove_file(&link).map_err(as_text)?;
+                match is_link.map_err(as_text)? {
+                    true => Ok(()),
+                    false => Err("it looks like a file".to_owned()),
                 }
             }
             Self::SilentListener => Silent::new().map(drop).map_err(as_text),

@@ -283,7 +283,7 @@ fn what_is_not_ours_is_left_alone() {
 /// that alone would be gone then.
 #[test]
 fn a_device_is_not_replaced() {
-    if !has(&[Capability::FullDevice]) {
+    if !has(&[Capability::FullDevice, Capability::SymbolicLinks]) {
         return;
     }
     let scratch = Scratch::new("device");
