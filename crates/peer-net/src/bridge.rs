@@ -498,6 +498,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn capabilities_are_the_systems_randomness() {
+        let capabilities = [(); 3].map(|()| capability().unwrap());
+        for (n, one) in capabilities.iter().enumerate() {
+            assert!(
+                one.len() == 32 && u128::from_str_radix(one, 16).is_ok(),
+                "{one}"
+            );
+            assert!(!capabilities[..n].contains(one), "{one} twice");
+        }
+    }
+
+    #[test]
     fn names_get_what_they_lack() {
         for (name, content_type, expected) in [
             ("a.mp3", "audio/flac", Some("a.mp3")),
