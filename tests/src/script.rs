@@ -21,6 +21,7 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -212,11 +213,14 @@ impl Script {
     }
 }
 
-/// The running server. Dropping it ends every connection and joins every thread.
+/// The running server. Dropping it ends every connection and joins every thread, unless one goes on for
+/// [`PATIENCE`]: on Windows, shutting a connection down need not return who is blocked in it.
 pub struct ScriptServer {
     address: SocketAddr,
     shared: Arc<Shared>,
     accept: Option<JoinHandle<()>>,
+    /// Disconnected when the last thread has ended: each holds a sender, and nobody sends.
+    running: Mutex<Receiver<()>>,
 }
 
 struct Shared {
@@ -259,14 +263,16 @@ impl ScriptServer {
             open: Mutex::default(),
             threads: Mutex::default(),
         });
+        let (runs, running) = mpsc::channel();
         let accept = {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || accept(&listener, &shared))
+            thread::spawn(move || accept(&listener, &shared, &runs))
         };
         Ok(Self {
             address,
             shared,
             accept: Some(accept),
+            running: Mutex::new(running),
         })
     }
 
@@ -312,6 +318,11 @@ impl Drop for ScriptServer {
         for stream in lock(&self.shared.open).values() {
             drop(stream.shutdown(Shutdown::Both));
         }
+        let ended = lock(&self.running).recv_timeout(PATIENCE);
+        if ended == Err(RecvTimeoutError::Timeout) {
+            eprintln!("a scripted connection did not end, and is left");
+            return;
+        }
         let threads: Vec<_> = lock(&self.shared.threads).drain(..).collect();
         for thread in threads {
             drop(thread.join());
@@ -319,7 +330,7 @@ impl Drop for ScriptServer {
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, shared: &Arc<Shared>, runs: &Sender<()>) {
     for stream in listener.incoming() {
         if shared.stop.load(Ordering::SeqCst) {
             return;
@@ -336,7 +347,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         lock(&shared.open).insert(index, registered);
         let thread = {
             let shared = Arc::clone(shared);
+            let runs = runs.clone();
             thread::spawn(move || {
+                let _runs = runs;
                 let shared_here = Arc::clone(&shared);
                 let live = Live {
                     stream,
