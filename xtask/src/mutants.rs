@@ -1,8 +1,9 @@
 //! `cargo xtask mutants [crate…] [shard=k/n | on]`: changes each line of proto and core in turn, and
 //! wants a test that fails. A mutant that may survive is listed in `tests/mutants.txt` with its reason.
 //!
-//! The unit tests of the changed crate judge, and nothing else: they are there to hold each line, and
-//! are built and run in seconds. What only a law or the simulator notices is a row that they lack.
+//! The unit tests of the changed crate judge proto and core, and nothing else: they are there to hold each
+//! line, and are built and run in seconds. What only a law or the simulator notices is a row that they
+//! lack. Any other crate does most of its work over sockets, so the integration tests judge it as well.
 //!
 //! `shard=k/n` takes every `n`th mutant from the `k`th on, counted from 0: a part of a run that is too
 //! long, or a sample. `on` goes on with a whole run that was stopped, and looks again at what survived
@@ -28,8 +29,24 @@ const CAUGHT_LEAST: usize = 90;
 /// change takes 3 s; where others keep the machine busy, cargo-mutants measures that and waits longer.
 const TIMEOUT: &str = "30";
 
+/// The same where the integration tests judge, which take 20 s by themselves.
+const TIMEOUT_OVER_SOCKETS: &str = "300";
+
+/// How these run: without other programs and without crowds; and many at the same time, as most of them
+/// wait for something.
+const OVER_SOCKETS: [&str; 5] = [
+    "--skip=real::",
+    "--skip=hold::",
+    "--skip=simulation::",
+    "--skip=laws::",
+    "--test-threads=8",
+];
+
 /// What building may take, in seconds: a table that is worked out by the compiler can be endless, too.
 const BUILD_TIMEOUT: &str = "300";
+
+/// The same with the integration tests, whose dependencies the first build of each copy has to do.
+const BUILD_TIMEOUT_OVER_SOCKETS: &str = "900";
 
 /// How many mutants are tested at the same time at most: each has a copy of the tree and builds there.
 const JOBS_MAX: usize = 4;
@@ -81,8 +98,6 @@ fn test(name: &str, part: &Part, excused: &[String]) -> Result<Done, String> {
     let mut cargo = run::cargo();
     cargo
         .args(["mutants", "--package", name])
-        .args(["--minimum-test-timeout", TIMEOUT])
-        .args(["--build-timeout", BUILD_TIMEOUT])
         .args(["--jobs", &jobs.min(JOBS_MAX).to_string()]);
     match part {
         Part::Whole => {}
@@ -95,7 +110,20 @@ fn test(name: &str, part: &Part, excused: &[String]) -> Result<Done, String> {
             cargo.args(["--sharding", "round-robin", "--shard", shard]);
         }
     }
-    cargo.arg("--output").arg(&out).args(["--", "--lib"]);
+    cargo.arg("--output").arg(&out);
+    if held {
+        cargo.args(["--minimum-test-timeout", TIMEOUT]);
+        cargo.args(["--build-timeout", BUILD_TIMEOUT]);
+        cargo.args(["--", "--lib"]);
+    } else {
+        // Its own `--test-package` leaves the unchanged tree to the tests of the changed crate.
+        cargo.arg("--cargo-arg=--package=peer-tests");
+        cargo.args(["--timeout", TIMEOUT_OVER_SOCKETS]);
+        cargo.args(["--build-timeout", BUILD_TIMEOUT_OVER_SOCKETS]);
+        cargo
+            .args(["--", "--lib", "--test", "it", "--"])
+            .args(OVER_SOCKETS);
+    }
     // Nobody debugs it; and the little that optimizing adds to building core its tests give back.
     cargo
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
