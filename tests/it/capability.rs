@@ -127,13 +127,14 @@ impl Capability {
             }
             Self::SymbolicLinks => {
                 let link = std::env::temp_dir().join(format!("peer-{}-link", std::process::id()));
-                tried(Command::new("ln").args(["-s", "nowhere"]).arg(&link))?;
+                tried(Command::new("ln").args(["-sf", "nowhere"]).arg(&link))?;
                 let is_link = std::fs::symlink_metadata(&link).map(|link| link.is_symlink());
                 std::fs::remove_file(&link).map_err(as_text)?;
-                match is_link.map_err(as_text)? {
-                    true => Ok(()),
-                    false => Err("it looks like a file".to_owned()),
-                }
+                let looks_like_a_file = || "it looks like a file".to_owned();
+                is_link
+                    .map_err(as_text)?
+                    .then_some(())
+                    .ok_or_else(looks_like_a_file)
             }
             Self::SilentListener => Silent::new().map(drop).map_err(as_text),
             Self::ResetsShow => resets_show().map_err(as_text),

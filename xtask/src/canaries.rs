@@ -56,16 +56,17 @@ enum Check {
 impl Check {
     fn read(text: &str) -> Option<Self> {
         let (what, filter) = text.split_once(' ').unwrap_or((text, ""));
-        let filter = filter.to_owned();
-        Some(match what {
-            "proto" | "core" | "net" => Self::Unit {
+        Some(match (what, filter) {
+            ("proto" | "core" | "net", _) => Self::Unit {
                 package: format!("peer-{what}"),
-                filter,
+                filter: filter.to_owned(),
             },
-            "it" => Self::Integration { filter },
-            "laws" => Self::Laws,
-            "models" => Self::Models,
-            "sim" => Self::Simulator,
+            ("it", _) => Self::Integration {
+                filter: filter.to_owned(),
+            },
+            ("laws", "") => Self::Laws,
+            ("models", "") => Self::Models,
+            ("sim", "") => Self::Simulator,
             _ => return None,
         })
     }
@@ -327,5 +328,7 @@ mod tests {
         let filter = String::new();
         assert_eq!(Check::read("it"), Some(Check::Integration { filter }));
         assert_eq!(Check::read("cores"), None);
+        // All of them run.
+        assert_eq!(Check::read("laws fetch"), None);
     }
 }

@@ -29,7 +29,7 @@ const CAUGHT_LEAST: usize = 90;
 /// change takes 3 s; where others keep the machine busy, cargo-mutants measures that and waits longer.
 const TIMEOUT: &str = "30";
 
-/// The same where the integration tests judge, which take 20 s by themselves.
+/// What tests may take where the integration tests judge, in seconds. A tree without a change takes 20 s.
 const TIMEOUT_OVER_SOCKETS: &str = "300";
 
 /// How these run: without other programs and without crowds; and many at the same time, as most of them
