@@ -81,7 +81,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     },
     Subcommand {
         name: "fuzz",
-        arguments: "[target] [seconds]",
+        arguments: "[target…] [seconds] [jobs=n] [address]",
         about: "fuzz the parsers and machines from their committed corpora",
         run: fuzz::run,
     },

@@ -205,12 +205,22 @@ impl Steps {
         println!("==> {}: {name}", self.title);
         let start = Instant::now();
         let result = step();
+        self.done(name, result, start.elapsed());
+    }
+
+    /// Keeps what a step gave that ran for `time`, beside others.
+    pub(crate) fn done(&mut self, name: &str, result: Result<Done, String>, time: Duration) {
         match &result {
             Ok(Done::Skipped(reason)) => eprintln!("SKIPPED {name}: {reason}"),
             Err(message) => eprintln!("FAILED {name}: {message}"),
             Ok(Done::Ran(_)) => {}
         }
-        self.rows.push((name.to_owned(), result, start.elapsed()));
+        self.rows.push((name.to_owned(), result, time));
+    }
+
+    /// Whether a step failed.
+    pub(crate) fn failed(&self) -> bool {
+        self.rows.iter().any(|(_, result, _)| result.is_err())
     }
 
     pub(crate) fn len(&self) -> usize {
