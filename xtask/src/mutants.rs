@@ -34,9 +34,14 @@ const TIMEOUT_OVER_SOCKETS: &str = "300";
 
 /// How these run: without other programs and without crowds; and many at the same time, as most of them
 /// wait for something.
-const OVER_SOCKETS: [&str; 5] = [
+const OVER_SOCKETS: [&str; 10] = [
     "--skip=real::",
-    "--skip=hold::",
+    "--skip=hold::exhaustion::",
+    "--skip=hold::memory::",
+    "--skip=hold::pace::",
+    "--skip=hold::sigpipe::",
+    "--skip=hold::soak::",
+    "--skip=hold::strangers::",
     "--skip=simulation::",
     "--skip=laws::",
     "--test-threads=8",

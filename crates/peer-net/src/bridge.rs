@@ -510,6 +510,14 @@ mod tests {
     }
 
     #[test]
+    fn unless_set_urls_last_a_day_and_pauses_half_an_hour() {
+        let options = PeerBridge::builder();
+        assert_eq!(options.lifetime, Duration::from_secs(86_400));
+        let deadlines = options.config.deadlines;
+        assert_eq!(deadlines.stall_timeout, Duration::from_secs(1_800));
+    }
+
+    #[test]
     fn names_get_what_they_lack() {
         for (name, content_type, expected) in [
             ("a.mp3", "audio/flac", Some("a.mp3")),
