@@ -168,7 +168,7 @@ impl Reached {
                 continue;
             };
             let path = &path[at..];
-            if path.ends_with("/tests.rs") {
+            if path.ends_with("/tests.rs") || path.contains("/tests/") {
                 continue;
             }
             let text = std::fs::read_to_string(run::root().join(path))
