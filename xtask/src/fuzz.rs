@@ -49,6 +49,9 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         }
         drop(sender);
         for (name, result, time) in results {
+            if let Ok(Done::Ran(note)) = &result {
+                println!("{name}: {note}");
+            }
             steps.done(name, result, time);
         }
     });
