@@ -285,7 +285,7 @@ impl Acceptors {
             }
             Failure::Shortage => {
                 self.shortage(listener, error);
-                if self.service.evict_stranger() {
+                if self.service.evict_stranger(Instant::now()) {
                     // Room is on its way, and whoever waits in the backlog may hold the token.
                     trouble.backoff = BACKOFF_MIN;
                 }
@@ -442,7 +442,7 @@ impl Work<Arc<Connection>> for Working<'_> {
         let (stream, address) = self.accepted.take()?;
         let service = &self.acceptors.service;
         // The system is out of threads. A stranger's will do; without one, shed what cannot be served.
-        if let Some(error) = error.filter(|_| !service.evict_stranger()) {
+        if let Some(error) = error.filter(|_| !service.evict_stranger(Instant::now())) {
             log::debug!("cannot start a thread: {error}");
             count(&service.counters.shed);
             return None;

@@ -89,7 +89,7 @@ const BUSY: u64 = 2;
 
 /// Time for a newcomer's head to arrive, in which it does not give way to a shortage of the system's:
 /// whoever finds no descriptor has nobody to let in yet. A few times the way through a bad Wi-Fi.
-const HEAD_START: Duration = Duration::from_millis(200);
+pub(crate) const HEAD_START: Duration = Duration::from_millis(200);
 
 /// Value of [`Connection::token`] before one was shown.
 const NO_TOKEN: u64 = u64::MAX;
@@ -99,7 +99,7 @@ pub(crate) struct Connection {
     pub(crate) stream: Arc<dyn Stream>,
     pub(crate) address: IpAddr,
     arrival: u64,
-    arrived: Instant,
+    pub(crate) arrived: Instant,
     /// [`UNHEARD`], [`HEARD`], [`BUSY`], or idle since that many milliseconds after the server's start.
     standing: AtomicU64,
     /// Number of the token it was last authorized with.
@@ -229,12 +229,13 @@ impl Service {
 
     /// Closes the stranger that has to go first, if there is one that had its [`HEAD_START`]: the
     /// system has no more descriptors or threads, and somebody new may hold the token.
-    pub(crate) fn evict_stranger(&self) -> bool {
+    pub(crate) fn evict_stranger(&self, now: Instant) -> bool {
         let mut connections = lock(&self.connections);
         let mut holders = holders(&connections);
         let is_new = |arrival| {
             let mut all = connections.iter();
-            all.any(|other| other.arrival == arrival && other.arrived.elapsed() < HEAD_START)
+            let has_come = |since| now.saturating_duration_since(since) < HEAD_START;
+            all.any(|other| other.arrival == arrival && has_come(other.arrived))
         };
         holders.retain(|holder| !is_new(holder.arrival));
         let chosen = admission::stranger_to_go(&self.config.limits, &holders);

@@ -15,7 +15,7 @@ use super::*;
 use crate::system::Os;
 use crate::{
     BytesSource, PeerServer, SourceResolver, TokenGrant, config::Config, error::PeerError,
-    server::FIRST_TOKEN, source::ByteSource,
+    server::FIRST_TOKEN, service::HEAD_START, source::ByteSource,
 };
 
 const TOKEN: &str = "listener-token";
@@ -165,6 +165,13 @@ fn bare(system: &Arc<Odd>) -> Arc<Acceptors> {
         .tokens
         .add(FIRST_TOKEN, TokenGrant::new(TOKEN).unwrap());
     Acceptors::new(Arc::new(service), Arc::<Odd>::clone(system))
+}
+
+/// A connection that nobody serves.
+fn arrive(service: &Service, listener: &TcpListener) -> Arc<Connection> {
+    let address = listener.local_addr().unwrap();
+    let stream = Arc::new(TcpStream::connect(address).unwrap());
+    service.arrive(stream, address.ip()).unwrap()
 }
 
 /// Asks for content. `more` are whole field lines.
@@ -451,6 +458,25 @@ fn spare_threads_of_one_listener_cost_another_no_connection() {
     stop(server);
 }
 
+/// Somebody who has only come may be about to show the token.
+#[test]
+fn where_the_system_has_no_room_only_strangers_go_that_had_time_to_speak() {
+    let service = Service::new(Config::default(), resolver());
+    let listener = TcpListener::bind(OWN).unwrap();
+    let first = arrive(&service, &listener);
+    let between = Instant::now();
+    while Instant::now() == between {}
+    let second = arrive(&service, &listener);
+    let gone = || [&first, &second].map(|connection| connection.cut.load(Ordering::Relaxed));
+    assert!(!service.evict_stranger(first.arrived));
+    assert_eq!(gone(), [false, false]);
+    let now = between + HEAD_START;
+    assert!(service.evict_stranger(now));
+    assert_eq!(gone(), [true, false]);
+    assert!(!service.evict_stranger(now));
+    assert_eq!(gone(), [true, false]);
+}
+
 /// A stranger that was made to give way, and whose request was read all the same, made a paired peer
 /// give way for it.
 #[test]
@@ -470,11 +496,7 @@ fn who_has_given_way_takes_nobodys_place() {
         .tokens
         .add(FIRST_TOKEN, TokenGrant::new(TOKEN).unwrap());
     let listener = TcpListener::bind(OWN).unwrap();
-    let address = listener.local_addr().unwrap();
-    let arrive = || {
-        let stream = Arc::new(TcpStream::connect(address).unwrap());
-        service.arrive(stream, address.ip()).unwrap()
-    };
+    let arrive = || arrive(&service, &listener);
     let authorize = |connection: &Connection| {
         let now = Instant::now();
         service.authorize(connection, TOKEN.as_bytes(), None, now).0
