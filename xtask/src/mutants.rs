@@ -32,8 +32,8 @@ const TIMEOUT: &str = "30";
 /// What tests may take where the integration tests judge, in seconds. A tree without a change takes 20 s.
 const TIMEOUT_OVER_SOCKETS: &str = "150";
 
-/// How these run: without other programs and without crowds; and many at the same time, as most of them
-/// wait for something.
+/// How these run: without other programs, crowds, and what is measured; and many at the same time, as most
+/// of them wait for something.
 const OVER_SOCKETS: [&str; 10] = [
     "--skip=real::",
     "--skip=hold::exhaustion::",
