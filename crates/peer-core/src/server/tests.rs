@@ -37,6 +37,15 @@ impl Peer {
         }
     }
 
+    /// One that got a whole request, and the verdict on its token, and no more.
+    fn asked(content: &str, request: &str, verdict: Authorization) -> Self {
+        let mut peer = Self::new(content);
+        peer.connection.receive_buffer()[..request.len()].copy_from_slice(request.as_bytes());
+        peer.connection.handle_received(peer.now, request.len());
+        peer.connection.handle_authorized(peer.now, verdict);
+        peer
+    }
+
     /// Hands over bytes and carries out instructions until more bytes, or nothing, is wanted.
     fn receive(&mut self, mut bytes: &[u8]) -> Option<CloseReason> {
         loop {

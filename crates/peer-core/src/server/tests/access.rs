@@ -40,12 +40,7 @@ fn the_third_wrong_token_ends_it() {
 
 #[test]
 fn overload_is_told_to_who_holds_the_token() {
-    let mut peer = Peer::new("");
-    let request = get("");
-    peer.connection.receive_buffer()[..request.len()].copy_from_slice(request.as_bytes());
-    peer.connection.handle_received(peer.now, request.len());
-    peer.connection
-        .handle_authorized(peer.now, Authorization::Overloaded);
+    let mut peer = Peer::asked("", &get(""), Authorization::Overloaded);
     peer.receive(b"");
     assert!(
         peer.answers()

@@ -101,12 +101,7 @@ fn a_failing_source_is_an_honest_500_or_a_cut() {
 #[test]
 #[should_panic(expected = "sent more than asked for")]
 fn sending_more_than_asked_for_is_a_bug() {
-    let mut peer = Peer::new("");
-    let request = get("Range: bytes=0-4\r\n");
-    peer.connection.receive_buffer()[..request.len()].copy_from_slice(request.as_bytes());
-    peer.connection.handle_received(peer.now, request.len());
-    peer.connection
-        .handle_authorized(peer.now, Authorization::Granted);
+    let mut peer = Peer::asked("", &get("Range: bytes=0-4\r\n"), Authorization::Granted);
     let source = SourceInfo {
         complete_length: Some(10),
         ..SourceInfo::default()
@@ -135,12 +130,11 @@ fn a_stream_without_chunks_ends_with_the_connection() {
 
 /// The head that a request for `source` is answered with, and whether content follows.
 fn head_of(method: &str, fields: &str, source: SourceInfo<'_>) -> (String, bool) {
-    let mut peer = Peer::new("");
-    let request = get(fields).replacen("GET", method, 1);
-    peer.connection.receive_buffer()[..request.len()].copy_from_slice(request.as_bytes());
-    peer.connection.handle_received(peer.now, request.len());
-    peer.connection
-        .handle_authorized(peer.now, Authorization::Granted);
+    let mut peer = Peer::asked(
+        "",
+        &get(fields).replacen("GET", method, 1),
+        Authorization::Granted,
+    );
     peer.connection.handle_source(peer.now, Some(source));
     let (head, content) = match peer.connection.poll_output() {
         Output::Send { bytes } => (bytes, false),
@@ -240,12 +234,7 @@ fn what_is_no_media_type_is_not_passed_on() {
 
 #[test]
 fn an_app_that_fails_before_there_is_a_source_is_a_500() {
-    let mut peer = Peer::new("abc");
-    let request = get("");
-    peer.connection.receive_buffer()[..request.len()].copy_from_slice(request.as_bytes());
-    peer.connection.handle_received(peer.now, request.len());
-    peer.connection
-        .handle_authorized(peer.now, Authorization::Granted);
+    let mut peer = Peer::asked("abc", &get(""), Authorization::Granted);
     peer.connection.handle_source_failed(peer.now);
     assert_eq!(peer.receive(b""), None);
     let answers = peer.answers();
